@@ -1,0 +1,1 @@
+"""What is said: the messages, the topics and the pipeline file that all services share."""

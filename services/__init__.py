@@ -1,0 +1,1 @@
+"""Who does what: five independent services that talk only through Kafka."""

@@ -1,0 +1,1 @@
+"""Drift: counts what flows and decides whether the world changed."""

@@ -1,0 +1,1 @@
+"""Features: computes the declared features and joins scored rows with their labels."""

@@ -1,0 +1,1 @@
+"""Serving: scores rows with the pool of models and swaps models while it answers."""

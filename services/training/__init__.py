@@ -1,0 +1,1 @@
+"""Training: decides whether to retrain, fits, checks and announces models."""
