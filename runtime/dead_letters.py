@@ -1,0 +1,45 @@
+"""A message that nobody can use, kept: original key, value and headers untouched, ours say where from and why."""
+
+from __future__ import annotations
+
+from runtime.ports import Message, Outgoing, Place
+
+PREFIX = "headrace-"
+TOPIC = "dead-letters"
+
+
+def dead_letter(
+    place: Place,
+    message: Message,
+    reason: str,
+    text: str,
+    *,
+    pipeline: str,
+    partitions: int,
+    path: str = "",
+    row: int = 0,
+) -> Outgoing:
+    """The dead letter of a message.
+
+    Args:
+        place: Where the message lies.
+        message: The message.
+        reason: A documented reason code.
+        text: What is wrong, for a person.
+        pipeline: Digest of the pipeline.
+        partitions: Number of partitions of the dead-letters topic.
+        path: Where in the value.
+        row: Row within a batch message.
+    """
+    story = {
+        "topic": place.topic,
+        "partition": str(place.partition),
+        "offset": str(message.offset),
+        "row": str(row),
+        "reason": reason,
+        "path": path,
+        "message": text,
+        "pipeline": pipeline,
+    }
+    headers = [*message.headers, *((PREFIX + name, value.encode()) for name, value in story.items())]
+    return Outgoing(TOPIC, place.partition % partitions, message.value, message.key, headers)

@@ -1,0 +1,134 @@
+"""The map (architecture: rules of the log): what one partition of a stage has seen, a pure fold of its input log.
+
+Whoever wrote the input, however often it was repeated: the fold lets each row through once, in order, and finds holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from runtime.errors import HoleFound
+from schemas import batch as b
+
+
+class Fold:
+    """State of one partition.
+
+    Attributes:
+        marks: Own inputs: the last offset that is covered, -1 at the very beginning.
+    """
+
+    def __init__(self, inputs: tuple[str, ...], through: b.Through | None = None) -> None:
+        through = through or b.Through()
+        self.marks = dict.fromkeys(inputs, -1)
+        self._upstream = dict(through.marks)
+        self._begins = dict(through.begins)
+        self.tops = {stream: dict(tops) for stream, tops in through.tops.items()}
+        self.watermarks = {stream: dict(marks) for stream, marks in through.watermarks.items()}
+        self.highest = dict(through.highest)
+
+    def seen(self, topic: str, offset: int) -> bool:
+        """Whether a message of an own input is covered already."""
+        return offset <= self.marks[topic]
+
+    def take(self, topic: str, offset: int, batch: pa.RecordBatch, headers: b.Headers) -> tuple[pa.RecordBatch, Rejects]:
+        """The rows and rejects of a message that were not seen before; the fold moves on.
+
+        Raises:
+            HoleFound: Rows that its writer wrote before are missing.
+        """
+        self._begins.setdefault(topic, offset)
+        self._check(topic, offset, headers)
+        stream = b.STREAM.get(topic, topic)
+        tops = self.tops.setdefault(stream, {})
+        rejects = _novel_rejects(tops, headers.rejects)
+        rows = _novel_rows(tops, batch)
+        _raise_tops(tops, headers.rejects)
+        self._merge(stream, rows, headers)
+        self.marks[topic] = offset
+        return rows, rejects
+
+    def through(self) -> b.Through:
+        """The state as it travels in headers."""
+        return b.Through(
+            marks=dict(self._upstream),
+            begins=dict(self._begins),
+            tops={stream: dict(tops) for stream, tops in self.tops.items()},
+            watermarks={stream: dict(marks) for stream, marks in self.watermarks.items()},
+            highest=dict(self.highest),
+        )
+
+    def watermark(self, stream: str) -> int | None:
+        """Event time in milliseconds that all sources of the stream have passed, None before the first row."""
+        return watermark(self.watermarks.get(stream, {}))
+
+    def _check(self, topic: str, offset: int, headers: b.Headers) -> None:
+        where = f"{topic} offset {offset}"
+        for above, (first, _) in headers.coverage.items():
+            mark = self._upstream.get(above)
+            if mark is not None and first > mark + 1:
+                raise HoleFound(f"{where} covers {above} from {first} on, seen up to {mark}: a message is missing")
+        tops = self.tops.get(b.STREAM.get(topic, topic), {})
+        for source, order in headers.after.items():
+            unknown = source not in tops and self._begins[topic] > 0
+            if not unknown and order > tops.get(source, -1):
+                position = order >> b.ROW_BITS
+                raise HoleFound(f"{where} follows position {position} of source {source}, which never came here")
+
+    def _merge(self, stream: str, rows: pa.RecordBatch, headers: b.Headers) -> None:
+        if headers.final:
+            for above, (_, last) in headers.coverage.items():
+                self._upstream[above] = max(last, self._upstream.get(above, -1))
+        if headers.through is not None:
+            for name, marks in headers.through.watermarks.items():
+                self._merge_watermarks(name, marks)
+            for name, time in headers.through.highest.items():
+                self.highest[name] = max(time, self.highest.get(name, time))
+        self._merge_watermarks(stream, headers.watermarks)
+        if rows.num_rows and b.TIME in rows.schema.names:
+            newest = int(np.max(rows.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)))
+            self.highest[stream] = max(newest, self.highest.get(stream, newest))
+
+    def _merge_watermarks(self, stream: str, marks: Mapping[int, b.Watermark]) -> None:
+        known = self.watermarks.setdefault(stream, {})
+        for source, (time, idle) in marks.items():
+            known[source] = (max(time, known.get(source, (time, idle))[0]), idle)
+
+
+Rejects = dict[int, list[b.Reject]]
+
+
+def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
+    """Minimum over the sources that are not idle, over all while every one is. Readers keep their own highest."""
+    active = [time for time, idle in sources.values() if not idle]
+    return min(active or (time for time, _ in sources.values()), default=None)
+
+
+def _novel_rejects(tops: Mapping[int, int], rejects: Rejects) -> Rejects:
+    novel = {
+        source: [each for each in refused if (each[0] << b.ROW_BITS | each[1]) > tops.get(source, -1)]
+        for source, refused in rejects.items()
+    }
+    return {source: refused for source, refused in novel.items() if refused}
+
+
+def _novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
+    if not batch.num_rows:
+        return batch
+    source, order = b.sources(batch), b.orders(batch)
+    keep = np.ones(batch.num_rows, bool)
+    for each in np.unique(source).tolist():
+        rows = np.flatnonzero(source == each)
+        reached = np.maximum.accumulate(np.concatenate(([tops.get(each, -1)], order[rows])))
+        keep[rows] = order[rows] > reached[:-1]
+        tops[each] = int(reached[-1])
+    return batch if keep.all() else batch.filter(pa.array(keep))
+
+
+def _raise_tops(tops: dict[int, int], rejects: Rejects) -> None:
+    for source, refused in rejects.items():
+        last = max(position << b.ROW_BITS | row for position, row, _ in refused)
+        tops[source] = max(last, tops.get(source, -1))

@@ -1,0 +1,55 @@
+"""All metrics: names, types, labels and help. The registry is passed in, so tests and several workers have their own."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from runtime.ports import Outgoing
+
+SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Args:
+        registry: Where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._messages = self._counter("headrace_messages", "Messages handled", "topic")
+        self._published = self._counter("headrace_published_messages", "Messages published", "topic")
+        self._handle = Histogram(
+            "headrace_handle_seconds", "Handling one poll, delivery included", buckets=SECONDS, registry=self.registry
+        )
+        self.rows = self._counter("headrace_rows", "Rows that passed, by stream", "stream")
+        self.rejected = self._counter("headrace_rejected_rows", "Rows refused, by reason", "reason")
+        self.unlabelled = self._counter("headrace_unlabelled_rows", "Rows whose label did not come by the horizon")
+        self.late = self._counter("headrace_late_rows", "Rows behind the watermark, by stream", "stream")
+        self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
+        self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
+        self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
+        self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
+        self.watermark = Gauge(
+            "headrace_watermark_seconds", "Event time passed, epoch seconds", ["stream"], registry=self.registry
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def messages(self, topic: str, count: int) -> None:
+        """Count handled messages of a topic."""
+        self._messages.labels(topic).inc(count)
+
+    def handled(self, seconds: float) -> None:
+        """Observe how long a poll took."""
+        self._handle.observe(seconds)
+
+    def published(self, outgoing: Sequence[Outgoing]) -> None:
+        """Count published messages per topic."""
+        for topic, count in Tally(each.topic for each in outgoing).items():
+            self._published.labels(topic).inc(count)

@@ -1,0 +1,83 @@
+"""Restart = read your own output's tail.
+
+The newest message is not always the one that covers most: a zombie may have written last. So the newest window of the
+output is read and the greatest coverage taken; when that does not reach the committed input, the window is widened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runtime.errors import HoleFound
+from runtime.fold import Fold
+from runtime.ports import LogReader, Message, Place
+from schemas.batch import Headers, decode_headers
+
+WINDOW = 16
+"""Offsets read first; a zombie writes at most what it had buffered."""
+
+
+def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fold, Message | None]:
+    """The fold that the output's newest coverage names, and that message (None for an empty output).
+
+    Raises:
+        HoleFound: The group committed inputs that no output covers.
+    """
+    needed = {topic: (log.committed(Place(topic, output.partition)) or 0) - 1 for topic in inputs}
+    begin, end = log.begin(output), log.end(output)
+    found = _newest(log, output, needed, begin, end)
+    if found is None:
+        return _fresh(inputs, needed, output, forgotten=begin == end > 0), None
+    message, headers = found
+    fold = Fold(inputs, headers.through)
+    fold.marks.update(_marks(headers))
+    _require(fold, needed, output)
+    return fold, message
+
+
+def _newest(
+    log: LogReader, output: Place, needed: Mapping[str, int], begin: int, end: int
+) -> tuple[Message, Headers] | None:
+    best: tuple[Message, Headers] | None = None
+    step, high = WINDOW, end
+    while high > begin:
+        low = max(begin, high - step)
+        for message in log.read(output, low, high):
+            headers = decode_headers(message.headers)
+            if headers.coverage and (best is None or _rank(headers) >= _rank(best[1])):
+                best = message, headers
+        if best is not None and _reaches(_marks(best[1]), needed):
+            break
+        high, step = low, step * 8
+    return best
+
+
+def _rank(headers: Headers) -> tuple[int, int]:
+    return sum(last for _, last in headers.coverage.values()), headers.piece
+
+
+def _marks(headers: Headers) -> dict[str, int]:
+    return {topic: last if headers.final else first - 1 for topic, (first, last) in headers.coverage.items()}
+
+
+def _reaches(marks: Mapping[str, int], needed: Mapping[str, int]) -> bool:
+    return all(marks.get(topic, -1) >= offset for topic, offset in needed.items())
+
+
+def _fresh(inputs: tuple[str, ...], needed: Mapping[str, int], output: Place, *, forgotten: bool) -> Fold:
+    fold = Fold(inputs)
+    if forgotten:  # retention deleted every output: what was committed was covered
+        fold.marks.update(needed)
+    else:
+        _require(fold, needed, output)
+    return fold
+
+
+def _require(fold: Fold, needed: Mapping[str, int], output: Place) -> None:
+    for topic, offset in needed.items():
+        if offset > fold.marks[topic]:
+            raise HoleFound(
+                f"{topic}/{output.partition} is committed up to offset {offset}, but {output.topic}/{output.partition} "
+                f"covers it only up to {fold.marks[topic]}: output is missing. Was the topic made again? "
+                "A new log is a new generation: give the pipeline a new name, or delete all of its topics and groups."
+            )

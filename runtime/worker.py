@@ -1,0 +1,244 @@
+"""The worker: poll, handle, publish, confirm, commit. The only loop of the system, the same under every carrier.
+
+Three fates of a message: invalid → dead letter, go on; transient → again, in place, with back-off; anything else → the
+error leaves `run`, nothing of the poll was committed, and the supervisor starts the process again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+from runtime.clock import SystemClock
+from runtime.dead_letters import dead_letter
+from runtime.errors import InvalidMessage, LeaseLost, Transient
+from runtime.metrics import Metrics
+from runtime.ports import Carrier, Clock, Handler, Message, Outgoing, Place, Poll, Polled
+
+log = logging.getLogger("headrace.worker")
+
+POLL_SECONDS = 0.2
+COMMIT_SECONDS = 1.0
+TICK_SECONDS = 1.0
+BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0)
+
+
+class Lease:
+    """Tells a process that stood still (SIGSTOP, a paused machine, swap) for most of its session time-out.
+
+    Such a process may have lost its partitions without knowing. It leaves before its next write.
+
+    Args:
+        clock: Whose monotonic time counts.
+        seconds: How long a stand-still may be; below the session time-out of 6 s.
+    """
+
+    def __init__(self, clock: Clock, seconds: float = 4.0) -> None:
+        self._clock, self._seconds = clock, seconds
+        self._beat = clock.monotonic()
+
+    def beat(self) -> None:
+        """Say that the process runs. Called four times a second by a thread, and by `check`."""
+        self.check()
+
+    def check(self) -> None:
+        """Raise `LeaseLost` when the last beat is too long ago."""
+        now = self._clock.monotonic()
+        if now - self._beat > self._seconds:
+            raise LeaseLost(f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions")
+        self._beat = now
+
+
+class Worker:
+    """Drives one handler on one carrier.
+
+    Args:
+        handler: What to do.
+        carrier: What moves the messages. The worker closes it.
+        pipeline: Digest of the pipeline, for dead letters.
+        metrics: Where counts go.
+        clock: Time.
+        lease: The check against zombies; None leaves it out (tests of what holds without it).
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        carrier: Carrier,
+        *,
+        pipeline: str = "",
+        metrics: Metrics | None = None,
+        clock: Clock | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        self._handler, self._carrier, self._pipeline = handler, carrier, pipeline
+        self._metrics = metrics or Metrics()
+        self._clock = clock or SystemClock()
+        self._lease = lease
+        self._stop = threading.Event()
+        self._handled: dict[Place, int] = {}
+        self._committed_at = self._ticked_at = self._clock.monotonic()
+        self._failures = 0
+        self.owned: set[Place] = set()
+        self.ready = False
+        self.stepped_at = self._clock.monotonic()
+
+    def start(self) -> None:
+        """Join the group and catch up with what is followed from the start."""
+        if not self._handler.leads:
+            self._follow()
+        if self._handler.inputs:
+            self._carrier.subscribe(self._handler.inputs)
+
+    def run(self) -> None:
+        """Work until `stop`, then commit and leave the group. Any error of fate three leaves from here."""
+        try:
+            self.start()
+            while not self._stop.is_set():
+                self.step()
+            self._commit(wait=True)
+        finally:
+            self._carrier.close()
+
+    def stop(self) -> None:
+        """End `run` after the step in progress; may be called from a signal handler or another thread."""
+        self._stop.set()
+
+    def step(self, timeout: float = POLL_SECONDS) -> bool:
+        """One round; True when there was something to do."""
+        poll = self._carrier.poll(timeout)
+        self._rebalance(poll)
+        if poll.polled:
+            self._process(poll.polled)
+        self._tick()
+        if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
+            self._commit()
+        self.stepped_at = self._clock.monotonic()
+        self.ready = bool(self.owned) or not self._handler.inputs or self._handler.leads
+        return bool(poll.polled or poll.gained or poll.lost)
+
+    def _follow(self) -> None:
+        positions = self._handler.follow(self._carrier.log) if self._handler.follows else {}
+        self._carrier.follow(positions)
+        ends = {place: self._carrier.log.end(place) for place in positions}
+        while any(self._carrier.following().get(place, 0) < end for place, end in ends.items()):
+            polled = self._carrier.poll(POLL_SECONDS).polled
+            if polled:
+                self._process(polled)
+            if self._stop.is_set():
+                return
+
+    def _rebalance(self, poll: Poll) -> None:
+        if not (poll.lost or poll.gained):
+            return
+        for place in sorted(poll.lost):
+            self._handler.forget(place)
+            self._handled.pop(place, None)
+        self.owned = (self.owned - poll.lost) | poll.gained
+        log.info("rebalanced", extra={"lost": sorted(poll.lost), "gained": sorted(poll.gained)})
+        for place in sorted(poll.gained):
+            owed = self._retry(place)
+            self._publish(owed)
+        if self._handler.leads:
+            self._lead(poll)
+
+    def _lead(self, poll: Poll) -> None:
+        seat = Place(self._handler.inputs[0], 0)
+        if seat in poll.gained:
+            self._follow()
+        elif seat in poll.lost:
+            self._carrier.follow({})
+
+    def _retry(self, place: Place) -> list[Outgoing]:
+        while True:
+            try:
+                return list(self._handler.restore(place, self._carrier.log))
+            except Transient as error:
+                self._back_off(error)
+
+    def _process(self, polled: Sequence[Polled]) -> None:
+        began = self._clock.monotonic()
+        for outgoing in self._steps(polled):
+            self._publish(outgoing)
+        for topic, partition, messages in polled:
+            self._handled[Place(topic, partition)] = messages[-1].offset + 1
+            self._metrics.messages(topic, len(messages))
+        self._metrics.handled(self._clock.monotonic() - began)
+
+    def _steps(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
+        """The handler's lists; the first one is asked for until it neither dead-letters nor waits."""
+        while polled:
+            try:
+                steps = iter(self._handler.handle(polled))
+                first = next(steps, ())
+            except InvalidMessage as error:
+                polled = self._refuse(polled, error)
+            except Transient as error:
+                self._back_off(error)
+            else:
+                self._failures = 0
+                yield from chain((first,), steps)
+                return
+
+    def _refuse(self, polled: Sequence[Polled], error: InvalidMessage) -> list[Polled]:
+        place = Place(error.topic, error.partition)
+        self._publish([self._dead_letter(place, _find(polled, error), error)])
+        log.warning("message_refused", extra={"place": place, "offset": error.offset, "reason": error.reason})
+        rest = [
+            run if (run.topic, run.partition) != place
+            else run._replace(messages=[m for m in run.messages if m.offset != error.offset])
+            for run in polled
+        ]  # fmt: skip
+        return [run for run in rest if run.messages]
+
+    def _dead_letter(self, place: Place, message: Message, error: InvalidMessage) -> Outgoing:
+        partitions = self._carrier.log.partitions("dead-letters")
+        return dead_letter(
+            place,
+            message,
+            error.reason,
+            error.message,
+            pipeline=self._pipeline,
+            partitions=partitions,
+            path=error.path,
+        )
+
+    def _back_off(self, error: Transient) -> None:
+        seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
+        self._failures += 1
+        log.warning("retrying", extra={"error": str(error), "seconds": seconds})
+        if self._stop.is_set():
+            raise error
+        self._clock.sleep(seconds)
+
+    def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        if outgoing:
+            self._carrier.publish(outgoing)
+            self._carrier.confirm()
+            self._metrics.published(outgoing)
+
+    def _tick(self) -> None:
+        if self._clock.monotonic() - self._ticked_at >= TICK_SECONDS:
+            self._ticked_at = self._clock.monotonic()
+            self._publish(self._handler.tick(self._clock.now()))
+
+    def _commit(self, *, wait: bool = False) -> None:
+        self._committed_at = self._clock.monotonic()
+        if positions := self._committable():
+            self._carrier.commit(positions, wait=wait)
+
+    def _committable(self) -> Mapping[Place, int]:
+        return {place: offset for place, offset in self._handled.items() if place in self.owned}
+
+
+def _find(polled: Sequence[Polled], error: InvalidMessage) -> Message:
+    for run in polled:
+        if (run.topic, run.partition) == (error.topic, error.partition):
+            for message in run.messages:
+                if message.offset == error.offset:
+                    return message
+    raise error
