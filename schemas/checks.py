@@ -1,0 +1,108 @@
+"""Whether the parts of a specification go together: names that must exist, types that must fit."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from schemas import sql
+from schemas.sql_functions import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from schemas.spec import Pipeline
+
+Place = tuple[str, ...]
+Problem = tuple[Place, str]
+
+KINDS: dict[str, Kind] = {
+    "number": "number",
+    "integer": "number",
+    "boolean": "boolean",
+    "category": "text",
+    "text": "text",
+    "timestamp": "time",
+}
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean x?)` where something known is close, else nothing."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def contradictions(spec: Pipeline) -> list[Problem]:
+    """Everything that does not go together, as (place, message)."""
+    return [*_events(spec), *_labels(spec), *_features(spec)]
+
+
+def compiled(spec: Pipeline) -> dict[str, sql.Expression]:
+    """The features' expressions, ready to evaluate; SqlError where one is wrong."""
+    kinds = column_kinds(spec)
+    return {name: sql.compile_text(str(text), kinds) for name, text in spec.features.items()}
+
+
+def column_kinds(spec: Pipeline) -> dict[str, Kind]:
+    """What an expression may read, and as what."""
+    return {name: KINDS[field.type] for name, field in spec.event_fields.items()}
+
+
+def _events(spec: Pipeline) -> Iterator[Problem]:
+    events = spec.events
+    yield from (
+        (("events", "fields", name), "names that start with _ are headrace's own: rename it")
+        for name in spec.event_fields
+        if name.startswith("_")
+    )
+    if events.time is not None:
+        yield from _names_field(spec, "time", events.time, ("timestamp",))
+    if events.entity is not None:
+        yield from _names_field(spec, "entity", events.entity, ("text", "category"))
+    if events.id is not None and events.id in events.fields:
+        yield from _names_field(spec, "id", events.id, ("text", "category"))
+
+
+def _names_field(spec: Pipeline, key: str, name: str, types: tuple[str, ...]) -> Iterator[Problem]:
+    place, field = ("events", key), spec.events.fields.get(name)
+    if field is None:
+        hint = suggestion(name, spec.events.fields)
+        yield place, f"{name!r} is not in events.fields{hint}: declare it there"
+    elif field.type not in types:
+        yield place, f"{name!r} is a {field.type}; events.{key} must be a {' or '.join(types)}"
+    elif field.nullable:
+        yield place, f"{name!r} is nullable; events.{key} must always be there"
+
+
+def _labels(spec: Pipeline) -> Iterator[Problem]:
+    labels = spec.labels
+    if spec.events.time is not None and labels.time is None:
+        yield ("labels",), "labels.time is required because events.time is given: add `time: <field>`"
+    if labels.type not in {"boolean", "category"}:
+        yield ("labels", "type"), f"a binary label is a boolean or a category, not a {labels.type}"
+    yield from _label_values(spec)
+    names = [labels.id, spec.events.entity, labels.time, labels.field]
+    given = [name for name in names if name is not None]
+    if len(set(given)) < len(given):
+        yield ("labels",), f"id, entity, time and field must be different fields: {', '.join(given)}"
+
+
+def _label_values(spec: Pipeline) -> Iterator[Problem]:
+    values, place = spec.labels.values, ("labels", "values")
+    if spec.labels.type == "category" and (values is None or len(set(values)) != 2):  # noqa: PLR2004
+        yield place, "a binary category needs exactly two: add `values: [negative, positive]`"
+    if spec.labels.type != "category" and values is not None:
+        yield place, "values are for a category label: remove them"
+
+
+def _features(spec: Pipeline) -> Iterator[Problem]:
+    kinds = column_kinds(spec)
+    for name, text in spec.features.items():
+        if isinstance(text, dict):
+            mend = "write a SQL expression over the event"
+            yield ("features", name), f"a window feature is not supported yet; {mend}"
+            continue
+        try:
+            sql.compile_text(text, kinds)
+        except sql.SqlError as error:
+            yield ("features", name), f"{text!r}: {error}"

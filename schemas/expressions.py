@@ -1,0 +1,30 @@
+"""The features of a pipeline, computed from a batch of events.
+
+Works row by row: the features of a batch are those of its slices put together, whatever the size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.checks import compiled
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from schemas.spec import Pipeline
+
+
+class Expressions:
+    """The declared features of one pipeline, compiled once."""
+
+    def __init__(self, spec: Pipeline) -> None:
+        self._features = [expression.expr.alias(name) for name, expression in compiled(spec).items()]
+        self.names = tuple(spec.features)
+
+    def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The features of each row, in declared order: Float64 or String, undefined is null.
+
+        The frame holds the event's columns; others are ignored. Never fails on a value.
+        """
+        return frame.select(self._features)

@@ -1,0 +1,329 @@
+"""The specification of a pipeline: what every key of pipeline.yaml may say.
+
+The whole language parses here. What this version cannot do yet is refused with the words "not
+supported yet", because a key that is silently ignored is worse than one that does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from schemas.checks import compiled, contradictions
+from schemas.quantities import Duration, PositiveDuration, Rate, RateText
+
+ESTIMATORS = ("hist_gradient_boosting", "logistic_regression")
+METRICS = ("log_loss", "accuracy")
+DAY = 86_400_000
+BINARY = 2
+
+FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", strict=True)]
+FeatureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$", strict=True)]
+FieldType = Literal["number", "integer", "boolean", "category", "text", "timestamp"]
+FeatureType = Literal["number", "category"]
+
+
+def _unquoted(value: object) -> object:
+    """Refuse the numbers and booleans that YAML makes of bare words such as `yes` or `1`."""
+    if isinstance(value, (bool, int, float)):
+        raise ValueError(f"YAML reads this as {value!r}; put quotes around it to make it a text")  # noqa: TRY004 - pydantic wants it
+    return value
+
+
+Category = Annotated[str, BeforeValidator(_unquoted), StringConstraints(min_length=1, max_length=1_000)]
+
+
+def later(what: str, mend: str) -> ValueError:
+    """The refusal of something that the language has and this version has not."""
+    return ValueError(f"{what} is not supported yet; {mend}")
+
+
+class Spec(BaseModel):
+    """Base of every block of the file: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FieldSpec(Spec):
+    """One field of an event: its type and what its values may be."""
+
+    type: FieldType = Field(description="Type of the field's values.")
+    nullable: bool = Field(default=False, description="The field may be null or absent.")
+    min: float | None = Field(default=None, description="Smallest value accepted.")
+    max: float | None = Field(default=None, description="Largest value accepted.")
+    values: tuple[Category, ...] | None = Field(
+        default=None, min_length=1, max_length=1_000, description="The only values accepted."
+    )
+    unit: str | None = Field(default=None, description="Unit, for readers.")
+    max_length: int | None = Field(default=None, ge=1, le=1_000_000, description="Longest text accepted, characters.")
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        numeric, text = self.type in {"number", "integer"}, self.type in {"category", "text"}
+        if not numeric and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max are for number and integer, not for {self.type}")
+        if not text and (self.values is not None or self.max_length is not None):
+            raise ValueError(f"values and max_length are for category and text, not {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: no value could pass")
+        if self.values is not None and len(set(self.values)) < len(self.values):
+            raise ValueError("values holds the same value twice")
+        return self
+
+
+class EventsSpec(Spec):
+    """What an event looks like."""
+
+    time: FieldName | None = Field(default=None, description="Field with the event time; absent: the Kafka timestamp.")
+    id: FieldName | None = Field(default=None, description="Field with the id; absent: <topic>/<partition>/<offset>.")
+    entity: FieldName | None = Field(default=None, description="Field with the entity whose rows stay in order.")
+    fields: dict[FieldName, FieldSpec] = Field(min_length=1, description="Fields of an event.")
+
+
+class LabelsSpec(Spec):
+    """What a label looks like, and how late it may be."""
+
+    id: FieldName = Field(description="Field that names the labelled event.")
+    time: FieldName | None = Field(default=None, description="Field with the time at which the label was known.")
+    revision: FieldName | None = Field(default=None, description="Not supported yet.")
+    mature: Duration = Field(default=0, description="Only 0s so far.")
+    field: FieldName = Field(description="Field with the label itself.")
+    type: FieldType = Field(description="boolean or category.")
+    values: tuple[Category, ...] | None = Field(
+        default=None, description="The values of a category label; the second is the positive one."
+    )
+    horizon: PositiveDuration = Field(description="How late a label may be.")
+    absent: str | bool | int | float = Field(
+        default="unlabelled", description="What no label by the horizon means; only `unlabelled`."
+    )
+
+    @field_validator("revision")
+    @classmethod
+    def _no_revisions(cls, value: str | None) -> None:
+        if value is not None:
+            raise later("labels.revision", "leave it out: the first label of an event counts")
+
+    @field_validator("mature")
+    @classmethod
+    def _matures_at_once(cls, value: int) -> int:
+        if value:
+            raise later("labels.mature other than 0s", "leave it out")
+        return value
+
+    @field_validator("absent")
+    @classmethod
+    def _only_unlabelled(cls, value: object) -> object:
+        if value != "unlabelled":
+            raise later("labels.absent with a value", "write `absent: unlabelled` or leave it out")
+        return value
+
+
+class WindowsSpec(Spec):
+    """State of the window features."""
+
+    per: Literal["entity", "partition"] = Field(default="entity", description="Owner of a window.")
+    entities: int = Field(default=1_000_000, ge=1, description="Most entities kept.")
+
+    @model_validator(mode="after")
+    def _only_the_default(self) -> Self:
+        if self.per != "entity" or self.entities != 1_000_000:  # noqa: PLR2004 - the default
+            raise later("windows other than the default", "leave the block out")
+        return self
+
+
+class ModelSpec(Spec):
+    """What is fitted, and what it is judged by."""
+
+    estimator: str = Field(
+        default="hist_gradient_boosting",
+        description="Name of the estimator.",
+        json_schema_extra={"enum": list(ESTIMATORS)},
+    )
+    params: dict[str, bool | int | float | str | None] = Field(
+        default_factory=dict, description="Parameters of the estimator."
+    )
+    metric: str = Field(
+        default="log_loss",
+        description="What a model is judged by.",
+        json_schema_extra={"enum": list(METRICS)},
+    )
+    online: str = Field(
+        default="none",
+        description="Online learner beside the members; only `none` so far.",
+        json_schema_extra={"enum": ["none"]},
+    )
+
+    @field_validator("estimator")
+    @classmethod
+    def _known_estimator(cls, value: str) -> str:
+        if value not in ESTIMATORS:
+            raise later(f"estimator {value!r}", f"write one of {', '.join(ESTIMATORS)}")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        if value not in METRICS:
+            raise later(f"metric {value!r}", f"write one of {', '.join(METRICS)}")
+        return value
+
+    @field_validator("online", mode="before")
+    @classmethod
+    def _not_online(cls, value: object) -> str:
+        if value not in ("none", None):
+            raise later(f"model.online {value!r}", "write `online: none` or leave it out")
+        return "none"
+
+
+class DriftSpec(Spec):
+    """How the drift monitors count and how often they may be wrong."""
+
+    false_alarms: RateText = Field(
+        default=Rate(count=1, per_ms=30 * DAY), description="False alarms of the whole system."
+    )
+    pane: PositiveDuration = Field(default=60_000, description="Event-time bucket in which counts are merged.")
+    lateness: Duration = Field(default=60_000, description="How long a pane waits for rows that come late.")
+    settle: int = Field(default=1_000, ge=1, description="Labelled rows behind a change before a fit.")
+    seasonality: tuple[str, ...] = Field(default=(), description="Not supported yet.")
+
+    @field_validator("seasonality")
+    @classmethod
+    def _no_seasons(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise later("drift.seasonality", "leave it out or write []")
+        return value
+
+
+class TrainingSpec(Spec):
+    """When a model is fitted and on how much."""
+
+    min_rows: int = Field(default=2_000, ge=20, description="Labelled rows for the first fit.")
+    window: int = Field(default=20_000, ge=20, strict=True, description="Newest labelled rows of a fit.")
+    cooldown: Duration = Field(default=600_000, description="Rest between two fits.")
+    fits: RateText = Field(default=Rate(count=24, per_ms=DAY), description="Most fits.")
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _only_rows(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise later(f"training.window {value!r}", "write a number of rows, such as 20000")
+        return value
+
+    @model_validator(mode="after")
+    def _window_holds_the_minimum(self) -> Self:
+        if self.window < self.min_rows:
+            raise ValueError(f"window ({self.window}) must not be below min_rows ({self.min_rows})")
+        return self
+
+
+class StrategySpec(Spec):
+    """How the members' outputs become one prediction; only one member so far."""
+
+    name: Literal["blend", "champion"] = Field(default="blend", description="Only `blend` so far.")
+    members: int = Field(default=1, ge=1, description="Most members of the pool; only 1 so far.")
+    alpha: float | None = Field(default=None, description="For `champion`: not supported yet.")
+    max_rows: int | None = Field(default=None, description="For `champion`: not supported yet.")
+
+    @model_validator(mode="after")
+    def _only_one_member(self) -> Self:
+        mend = "write {name: blend, members: 1} or leave the block out"
+        if self.name != "blend" or self.alpha is not None or self.max_rows is not None:
+            raise later("strategy champion", mend)
+        if self.members != 1:
+            raise later(f"a blend of {self.members} members", mend)
+        return self
+
+
+class Pipeline(Spec):
+    """One pipeline, as its file describes it: the language that all services share."""
+
+    pipeline: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = Field(
+        description="Name; topics are called <pipeline>.<topic>.v1."
+    )
+    task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted; only `binary` so far.")
+    events: EventsSpec
+    labels: LabelsSpec
+    features: dict[FeatureName, str | dict[str, Any]] = Field(
+        min_length=1, max_length=1_000, description="SQL expression over the event, by name."
+    )
+    windows: WindowsSpec = WindowsSpec()
+    model: ModelSpec = ModelSpec()
+    drift: DriftSpec = DriftSpec()
+    training: TrainingSpec = TrainingSpec()
+    strategy: StrategySpec = StrategySpec()
+
+    @field_validator("task")
+    @classmethod
+    def _only_binary(cls, value: str) -> str:
+        if value != "binary":
+            raise later(f"task {value}", "write `task: binary`")
+        return value
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if found := contradictions(self):
+            raise Contradictions(found)
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the specification, formatting and comments aside.
+
+        The order of fields and features counts, because it is the order of the columns.
+        """
+        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def classes(self) -> tuple[bool | str, ...]:
+        """The label's values; a probability is that of the second."""
+        return self.labels.values if self.labels.values is not None else (False, True)
+
+    @cached_property
+    def event_fields(self) -> dict[str, FieldSpec]:
+        """Every field of an event, the id that need not be listed included, in column order."""
+        name = self.events.id
+        if name is None or name in self.events.fields:
+            return dict(self.events.fields)
+        return {name: IMPLICIT_ID, **self.events.fields}
+
+    @cached_property
+    def label_fields(self) -> dict[str, FieldSpec]:
+        """Every field of a label: id, entity and time where the pipeline has them, and the label."""
+        labels, fields = self.labels, {self.labels.id: IMPLICIT_ID}
+        if (entity := self.events.entity) is not None:
+            fields[entity] = self.events.fields[entity]
+        if labels.time is not None:
+            fields[labels.time] = FieldSpec(type="timestamp")
+        fields[labels.field] = FieldSpec(type=labels.type, values=labels.values)
+        return fields
+
+    @cached_property
+    def feature_types(self) -> dict[str, FeatureType]:
+        """What a model sees of each feature: numbers and booleans are `number`."""
+        return {
+            name: "category" if expression.kind == "text" else "number" for name, expression in compiled(self).items()
+        }
+
+
+IMPLICIT_ID = FieldSpec(type="text", max_length=256)
+
+
+class Contradictions(ValueError):
+    """Keys that are each well formed and do not go together: (place, message) pairs."""
+
+    def __init__(self, found: list[tuple[tuple[str, ...], str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(place)}: {text}" for place, text in found))
+        self.found = found
