@@ -39,12 +39,12 @@ class Lease:
         self._clock, self._seconds = clock, seconds
         self._beat = clock.monotonic()
 
-    def beat(self) -> None:
-        """Say that the process runs. Called four times a second by a thread, and by `check`."""
-        self.check()
+    def renew(self) -> None:
+        """Say that the process runs, whatever was before: at the start of a step, when nothing is polled yet."""
+        self._beat = self._clock.monotonic()
 
     def check(self) -> None:
-        """Raise `LeaseLost` when the last beat is too long ago."""
+        """Renew, or raise `LeaseLost` when that is too late. A thread calls it four times a second, too."""
         now = self._clock.monotonic()
         if now - self._beat > self._seconds:
             raise LeaseLost(f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions")
@@ -108,6 +108,8 @@ class Worker:
 
     def step(self, timeout: float = POLL_SECONDS) -> bool:
         """One round; True when there was something to do."""
+        if self._lease is not None:
+            self._lease.renew()
         poll = self._carrier.poll(timeout)
         self._rebalance(poll)
         if poll.polled:
