@@ -42,6 +42,13 @@ def _unquoted(value: object) -> object:
     return value
 
 
+def _expression(value: object) -> object:
+    if not isinstance(value, (str, dict)):
+        raise ValueError("is not a SQL expression; put quotes around one that holds a comma")  # noqa: TRY004 - pydantic wants it
+    return value
+
+
+Definition = Annotated[str | dict[str, Any], BeforeValidator(_expression)]
 Category = Annotated[str, BeforeValidator(_unquoted), StringConstraints(min_length=1, max_length=1_000)]
 
 
@@ -255,7 +262,7 @@ class Pipeline(Spec):
     task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted; only `binary` so far.")
     events: EventsSpec
     labels: LabelsSpec
-    features: dict[FeatureName, str | dict[str, Any]] = Field(
+    features: dict[FeatureName, Definition] = Field(
         min_length=1, max_length=1_000, description="SQL expression over the event, by name."
     )
     windows: WindowsSpec = WindowsSpec()
