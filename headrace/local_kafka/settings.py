@@ -1,0 +1,28 @@
+"""What the environment may say about the local Kafka."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
+
+
+class LocalKafkaSettings(BaseSettings):
+    """Where jars are kept and where they come from; read when a broker starts, never at import."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore")
+
+    cache_dir: Path | None = None
+    """Directory for downloads; by default `headrace` in the user's cache directory."""
+
+    maven_repository: str = MAVEN_CENTRAL
+    """Address of the Maven repository, for networks that have their own mirror."""
+
+    xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
+    """The user's cache directory, as the desktop says; by default `~/.cache`."""
+
+    @property
+    def cache(self) -> Path:
+        """The directory for downloads; it need not exist yet."""
+        return self.cache_dir or (self.xdg_cache_home or Path.home() / ".cache") / "headrace"
