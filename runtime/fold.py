@@ -34,7 +34,9 @@ class Fold:
         """Whether a message of an own input is covered already."""
         return offset <= self.marks[topic]
 
-    def take(self, topic: str, offset: int, batch: pa.RecordBatch, headers: b.Headers) -> tuple[pa.RecordBatch, Rejects]:
+    def take(
+        self, topic: str, offset: int, batch: pa.RecordBatch, headers: b.Headers
+    ) -> tuple[pa.RecordBatch, Rejects]:
         """The rows and rejects of a message that were not seen before; the fold moves on.
 
         Raises:

@@ -168,7 +168,7 @@ class MemoryCarrier:
         on_publish: Callable[[Outgoing], None] | None = None,
     ) -> None:
         self._broker, self._group, self._max = broker, group, max_messages
-        self._on_publish = on_publish or (lambda outgoing: None)
+        self._on_publish = on_publish or (lambda _: None)
         self.target: frozenset[Place] = frozenset()
         self._owned: frozenset[Place] = frozenset()
         self._positions: dict[Place, int] = {}
@@ -197,7 +197,7 @@ class MemoryCarrier:
         for place in gained:
             self._positions[place] = self.log.committed(place) or 0
         followed = [*self._fetch(self._followed)]
-        return Poll(lost, gained, followed + [*self._fetch(self._positions)])
+        return Poll(lost, gained, [*followed, *self._fetch(self._positions)])
 
     def _fetch(self, positions: dict[Place, int]) -> Iterator[Polled]:
         for place in sorted(positions):

@@ -1,4 +1,4 @@
-"""All metrics: names, types, labels and help. The registry is passed in, so tests and several workers have their own."""
+"""All metrics: names, types, labels and help. The registry is passed in: several sets live side by side."""
 
 from __future__ import annotations
 

@@ -17,18 +17,27 @@ Header = tuple[str, bytes]
 
 
 class Message(Protocol):
-    """One message as it lies on the log. `timestamp` is the broker's append time in milliseconds."""
+    """One message as it lies on the log."""
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Position in its partition."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """The broker's append time, milliseconds since the epoch."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """What compaction and users group by."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """The payload; None is a tombstone."""
+
     @property
-    def headers(self) -> Sequence[Header]: ...
+    def headers(self) -> Sequence[Header]:
+        """Names and bytes, in order; a name may come twice."""
 
 
 class Stored(NamedTuple):
@@ -133,11 +142,16 @@ class Handler(Protocol):
     """
 
     @property
-    def inputs(self) -> tuple[str, ...]: ...
+    def inputs(self) -> tuple[str, ...]:
+        """See the class."""
+
     @property
-    def follows(self) -> tuple[str, ...]: ...
+    def follows(self) -> tuple[str, ...]:
+        """See the class."""
+
     @property
-    def leads(self) -> bool: ...
+    def leads(self) -> bool:
+        """See the class."""
 
     def restore(self, place: Place, log: LogReader) -> Iterable[Outgoing]:
         """Rebuild the state of a gained partition from the log; return what a crash left unsaid.
@@ -170,7 +184,8 @@ class Carrier(Protocol):
     """Moves messages for one worker. Used from the worker's thread only, except `wake`."""
 
     @property
-    def log(self) -> LogReader: ...
+    def log(self) -> LogReader:
+        """The log, read outside the group."""
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group. Called once, before the first poll."""

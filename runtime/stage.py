@@ -61,9 +61,7 @@ def _decode(polled: Polled, message: Message) -> Decoded:
     try:
         return Decoded(message.offset, b.decode(message.value), b.decode_headers(message.headers))
     except b.BatchError as error:
-        raise InvalidMessage(
-            polled.topic, polled.partition, message.offset, "undecodable_batch", str(error)
-        ) from error
+        raise InvalidMessage(polled.topic, polled.partition, message.offset, "undecodable_batch", str(error)) from error
 
 
 class Stage:

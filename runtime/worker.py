@@ -47,7 +47,9 @@ class Lease:
         """Renew, or raise `LeaseLost` when that is too late. A thread calls it four times a second, too."""
         now = self._clock.monotonic()
         if now - self._beat > self._seconds:
-            raise LeaseLost(f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions")
+            raise LeaseLost(
+                f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions"
+            )
         self._beat = now
 
 

@@ -69,7 +69,7 @@ class Headers(msgspec.Struct, frozen=True, omit_defaults=True):
         piece: Index of this piece; the coverage counts with the last one.
         pieces: Into how many messages the rows were cut.
         through: The writer's state after this message.
-        after: Source: order value that this writer sent to this partition before; what ingestion says instead of coverage.
+        after: Source: order value that this writer sent to this partition before; ingestion's kind of coverage.
         watermarks: Source: what this writer says of its own sources.
         rejects: Source: the rows refused at the door.
         pool: Version of the model pool that scored the rows, 0 for none.
@@ -120,16 +120,14 @@ def decode_headers(headers: Sequence[tuple[str, bytes]]) -> Headers:
     Raises:
         BatchError: One of ours has the wrong form.
     """
-    values: dict[str, Any] = {}
+    return Headers(**{name: _decode_header(name, value) for name, value in headers if name in _FIELDS})
+
+
+def _decode_header(name: str, value: bytes) -> Any:
     try:
-        for name, value in headers:
-            if name in _DECODERS:
-                values[name] = _DECODERS[name].decode(value)
-            elif name in _FIELDS:
-                values[name] = value.decode()
+        return _DECODERS[name].decode(value) if name in _DECODERS else value.decode()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BatchError(f"header {name!r}: {error}") from error
-    return Headers(**values)
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
@@ -156,7 +154,8 @@ def orders(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Order value of each row, shape (rows,)."""
     position = batch.column(POSITION).to_numpy(zero_copy_only=False)
     row = batch.column(ROW).to_numpy(zero_copy_only=False)
-    return (position.astype(np.int64) << ROW_BITS) | row
+    order: npt.NDArray[np.int64] = (position.astype(np.int64) << ROW_BITS) | row
+    return order
 
 
 def sources(batch: pa.RecordBatch) -> npt.NDArray[np.int16]:
@@ -169,9 +168,7 @@ def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
     A single row above MAX_BYTES stays whole: the topics take messages of sixteen times that.
     """
-    if batch.num_rows <= 1 or (batch.num_rows <= MAX_ROWS and batch.get_total_buffer_size() <= MAX_BYTES):
-        yield batch
-    elif batch.num_rows <= MAX_ROWS and batch.nbytes <= MAX_BYTES:
+    if batch.num_rows <= 1 or (batch.num_rows <= MAX_ROWS and batch.nbytes <= MAX_BYTES):
         yield batch
     else:
         half = batch.num_rows // 2

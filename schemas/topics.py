@@ -59,7 +59,7 @@ class Topic:
         return span.get(self.retention, 0) + self.days * DAY_MS
 
     def config(self, horizon_ms: int, window_ms: int) -> dict[str, str]:
-        """Topic configuration as Kafka names it. Timestamps are append times: retention would delete replayed history."""
+        """Topic configuration as Kafka names it; append times, for retention would delete replayed history."""
         limit = MAX_MESSAGE_BYTES + (1 << 20 if self.name == "dead-letters" else 0)
         return {
             "cleanup.policy": "compact" if self.compacted else "delete",

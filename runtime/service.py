@@ -1,0 +1,164 @@
+"""What the composition roots of all services share: settings, logs, health, signals, and how a process ends.
+
+Exit codes: 0 drained after SIGTERM, 1 crashed (start again), 2 wrong setup (a person has to mend something).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from runtime import logs
+from runtime.clock import SystemClock
+from runtime.errors import LeaseLost, WrongSetup
+from runtime.health import HealthServer
+from runtime.metrics import Metrics
+from runtime.ports import Carrier, Handler
+from runtime.settings import ServiceSettings, read
+from runtime.worker import Lease, Worker
+from schemas.pipeline import Pipeline, PipelineError, load
+
+S = TypeVar("S", bound=ServiceSettings)
+log = logging.getLogger("headrace.service")
+
+LIVE_SECONDS = 120.0
+"""A worker that has not finished a step for so long is stuck (a fit may take a while)."""
+
+DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a service's workers are built from."""
+
+    name: str
+    settings: ServiceSettings
+    spec: Pipeline
+    clock: SystemClock = field(default_factory=SystemClock)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def lease(self) -> Lease:
+        """A new lease, held by the thread that `run` starts."""
+        return Lease(self.clock)
+
+    def worker(self, handler: Handler, carrier: Carrier) -> Worker:
+        """The worker of a handler on a carrier."""
+        return Worker(
+            handler,
+            carrier,
+            pipeline=self.spec.digest,
+            metrics=self.metrics,
+            clock=self.clock,
+            lease=self.lease,
+        )
+
+
+def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]]) -> None:
+    """Run a service until SIGTERM; never returns normally, see the exit codes above.
+
+    Args:
+        name: The service.
+        kind: Its settings class.
+        build: Makes the workers.
+    """
+    try:
+        settings = read(kind)
+        logs.configure(name, settings.instance, settings.log_level)
+        context = Context(name, settings, load(settings.pipeline))
+        code = Process(context, build(context, settings)).run()
+    except (WrongSetup, PipelineError) as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - for the person who starts it
+        code = 2
+    _exit(code)
+
+
+class Process:
+    """Runs workers in threads until one fails or a signal asks them to drain."""
+
+    def __init__(self, context: Context, workers: Sequence[Worker]) -> None:
+        self._context, self._workers = context, workers
+        self._ended = threading.Event()
+        self._stopping = threading.Event()
+        self._failures: list[BaseException] = []
+
+    def run(self) -> int:
+        """Exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        if self._context.settings.metrics_port >= 0:
+            server = HealthServer(
+                self._context.settings.metrics_port, self._context.metrics.registry, self._live, self._ready
+            )
+            log.info("started", extra={"pid": os.getpid(), "metrics_port": server.port})
+        threads = [threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in self._workers]
+        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+        for thread in threads:
+            thread.start()
+        self._wait(threads)
+        log.info("stopped", extra={"failed": bool(self._failures)})
+        return self._code(threads)
+
+    def _wait(self, threads: Sequence[threading.Thread]) -> None:
+        while any(thread.is_alive() for thread in threads) and not self._failures and not self._stopping.is_set():
+            self._ended.wait(1.0)
+            self._ended.clear()
+        self._stop()
+        deadline = self._context.clock.monotonic() + DRAIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._context.clock.monotonic()))
+
+    def _code(self, threads: Sequence[threading.Thread]) -> int:
+        if any(isinstance(error, WrongSetup) for error in self._failures):
+            return 2
+        return 1 if self._failures or any(thread.is_alive() for thread in threads) else 0
+
+    def _work(self, worker: Worker) -> None:
+        try:
+            worker.run()
+        except WrongSetup as error:
+            self._failures.append(error)
+            print(f"{self._context.name}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        except BaseException as error:
+            self._failures.append(error)
+            log.critical("crashed", extra={"error": str(error), "kind": type(error).__name__}, exc_info=error)
+        finally:
+            self._ended.set()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._ended.set()
+        for worker in self._workers:
+            worker.stop()
+
+    def _watch(self) -> None:
+        """Four times a second: leave at once when this process was frozen, before any worker writes again."""
+        lease = self._context.lease
+        while True:
+            self._context.clock.sleep(0.25)
+            try:
+                lease.check()
+            except LeaseLost as error:
+                log.critical("lease_lost", extra={"error": str(error)})
+                _exit(1)
+
+    def _live(self) -> dict[str, bool]:
+        now = self._context.clock.monotonic()
+        return {f"worker-{i}": now - worker.stepped_at < LIVE_SECONDS for i, worker in enumerate(self._workers)}
+
+    def _ready(self) -> dict[str, bool]:
+        return {f"worker-{i}": worker.ready for i, worker in enumerate(self._workers)}
+
+
+def _exit(code: int) -> None:
+    """End at once: threads of clients must not keep a process alive that has nothing to say any more."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,45 @@
+"""Settings: environment only, one frozen class per service, every field with bounds and a line for the docs."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.errors import WrongSetup
+
+PREFIX = "HEADRACE_"
+T = TypeVar("T", bound=BaseSettings)
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    brokers: str = Field("127.0.0.1:9092", min_length=3, description="Kafka bootstrap servers, host:port,host:port.")
+    pipeline: Path = Field(Path("pipeline.yaml"), description="The pipeline.yaml that the service runs.")
+    artefacts: str = Field("file://.headrace/artefacts", min_length=3, description="URL of the artefact store.")
+    instance: str = Field(default_factory=socket.gethostname, description="Name of this instance, in logs.")
+    metrics_port: int = Field(0, ge=-1, le=65535, description="Port of /metrics, /live, /ready; 0 any, -1 none.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    data: Path = Field(Path(".headrace/data"), description="Directory for files that may be lost at any time.")
+
+
+def read(kind: type[T]) -> T:
+    """The settings from the environment.
+
+    Raises:
+        WrongSetup: One is missing or out of bounds; the text names the variable.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'.'.join(map(str, each['loc'])).upper()}: {each['msg']} (is {each['input']!r})"
+            for each in error.errors()
+        ]
+        raise WrongSetup("settings from the environment do not fit:\n  " + "\n  ".join(lines)) from error
