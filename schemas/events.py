@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 import pyarrow as pa
@@ -202,8 +202,8 @@ class Decoder:
         info = msgspec.structs.fields(record)
         self._keys = len(info)
         nullable = [field.name for field in info if not field.required]
-        # With a second name attrgetter always gives a tuple; a class is never UNSET.
-        self._nullable = attrgetter(*nullable, "__class__") if nullable else None
+        self._nullable = _getter(nullable)
+        self._moments = _getter([field.name for field in info if _holds(field.type, datetime)])
 
     def decode(self, value: bytes | None) -> msgspec.Struct | Rejection:
         """The record of a message, or why there is none; never raises for content."""
@@ -224,18 +224,35 @@ class Decoder:
         return _twice(value) or record
 
     def _surely_unique(self, value: bytes, record: msgspec.Struct) -> bool:
-        """Whether no key is there twice, by counting; False where counting cannot tell.
+        """Whether no key is there twice, by counting colons; False where counting cannot tell.
 
-        Where no blank follows a quote, each key adds one `":` and texts can only add more: as many
-        as there are distinct fields means once each.
+        There is one colon per key, two or three per RFC 3339 time, and any number in texts: no
+        more of them than distinct fields (plus two per time) means that each key is there once.
         """
-        if any(blank in value for blank in _BLANKS):
-            return False
-        absent = 0 if self._nullable is None else self._nullable(record).count(msgspec.UNSET)
-        return value.count(b'":') == self._keys - absent
+        keys = self._keys - self._nullable(record).count(msgspec.UNSET)
+        colons = value.count(b":")
+        if colons == keys:
+            return True
+        times = sum(type(moment) is datetime for moment in self._moments(record))
+        return colons == keys + 2 * times or _quoted_colons(value) == keys
 
 
-_BLANKS = (b'" ', b'"\n', b'"\t', b'"\r')
+def _getter(names: list[str]) -> Callable[[msgspec.Struct], tuple[Any, ...]]:
+    if not names:
+        return lambda _: ()
+    # With a second name attrgetter always gives a tuple; a class is neither UNSET nor a time.
+    return attrgetter(*names, "__class__")
+
+
+def _holds(form: Any, kind: type) -> bool:  # noqa: ANN401 - a type form has no better type
+    return form is kind or any(_holds(part, kind) for part in get_args(form))
+
+
+def _quoted_colons(value: bytes) -> int:
+    """How many colons follow a quote at once, at least the number of keys; -1 where it is not."""
+    if any(blank in value for blank in (b" :", b"\n:", b"\t:", b"\r:")):
+        return -1
+    return value.count(b'":')
 
 
 def _twice(value: bytes) -> Rejection | None:
