@@ -1,0 +1,60 @@
+# Everything a person does here; `make help` lists it. Needs Python 3.11 or newer and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+QUIX_STAMP := .venv/quix/.installed
+PIP_INSTALL := -m pip install --disable-pip-version-check --require-hashes --only-binary :all: -r
+LOCK_ARGS := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+.PHONY: help setup demo test check format bench lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with headrace and its tools in it, from the hashed lock
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make setup PYTHON=python3.12")'
+	@echo "making .venv (first time: a few minutes, mostly downloads)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) requirements/dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
+	@touch $@
+
+demo: $(STAMP)  ## the whole loop on a real Kafka: score, drift, retrain, swap; under two minutes
+	$(BIN)/headrace demo
+
+test: $(STAMP)  ## all tests, on a real Kafka that the run starts itself
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint, format, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## rewrite the sources as `make check` wants them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(QUIX_STAMP): requirements/quix.txt $(STAMP)
+	$(PYTHON) -m venv .venv/quix
+	.venv/quix/bin/python $(PIP_INSTALL) requirements/quix.txt
+	@touch $@
+
+bench: $(STAMP) $(QUIX_STAMP)  ## the benchmark beside plain Faust, Quix Streams and raw Kafka
+	$(BIN)/python -m benchmarks.pipeline
+
+lock: $(STAMP)  ## resolve all dependencies anew: the Python locks and the jars of the local Kafka
+	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK_ARGS) -c requirements/dev.txt --extra ingestion --extra features --extra serving \
+		--extra drift --extra training pyproject.toml -o requirements/services.txt
+	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade requirements/quix.in -o requirements/quix.txt
+	$(BIN)/python -m headrace.local_kafka.lock
+
+clean:  ## remove .venv and everything that was made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
