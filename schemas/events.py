@@ -120,12 +120,10 @@ def _struct(name: str, fields: Mapping[str, FieldSpec]) -> type[msgspec.Struct]:
         for key, field in fields.items()
         if field.nullable
     ]
-    return msgspec.defstruct(
-        name, [*required, *nullable], forbid_unknown_fields=True, gc=False, frozen=True
-    )
+    return msgspec.defstruct(name, [*required, *nullable], forbid_unknown_fields=True, gc=False, frozen=True)
 
 
-def _annotation(field: FieldSpec) -> Any:  # noqa: ANN401 - a type form has no better type
+def _annotation(field: FieldSpec) -> Any:
     return _ANNOTATIONS[field.type](field)
 
 
@@ -147,9 +145,7 @@ def _text(field: FieldSpec) -> object:
 
 def _timestamp(_: FieldSpec) -> object:
     low, high = YEARS_1_TO_9999
-    return (
-        Annotated[int, msgspec.Meta(ge=low, le=high)] | Annotated[datetime, msgspec.Meta(tz=True)]
-    )
+    return Annotated[int, msgspec.Meta(ge=low, le=high)] | Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 _ANNOTATIONS: dict[str, Callable[[FieldSpec], object]] = {
@@ -213,15 +209,9 @@ class Decoder:
             return _too_large(len(value), self._limit)
         try:
             record: msgspec.Struct = self._decode(value)
-        except msgspec.ValidationError as error:
-            return _invalid(str(error))
-        except UnicodeDecodeError as error:
-            return Rejection(Reason.INVALID_UTF8, "$", f"not UTF-8: {error.reason}")
-        except (msgspec.DecodeError, RecursionError) as error:
-            return _not_json(value, str(error))
-        if self._surely_unique(value, record):
-            return record
-        return _twice(value) or record
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _undecodable(value, error)
+        return record if self._surely_unique(value, record) else _twice(value) or record
 
     def _surely_unique(self, value: bytes, record: msgspec.Struct) -> bool:
         """Whether no key is there twice, by counting colons; False where counting cannot tell.
@@ -244,7 +234,7 @@ def _getter(names: list[str]) -> Callable[[msgspec.Struct], tuple[Any, ...]]:
     return attrgetter(*names, "__class__")
 
 
-def _holds(form: Any, kind: type) -> bool:  # noqa: ANN401 - a type form has no better type
+def _holds(form: Any, kind: type) -> bool:
     return form is kind or any(_holds(part, kind) for part in get_args(form))
 
 
@@ -270,13 +260,15 @@ def _too_large(size: int, limit: int) -> Rejection:
     return Rejection(Reason.TOO_LARGE, "$", message)
 
 
-def _not_json(value: bytes, problem: str) -> Rejection:
-    """Tells bytes that are not UTF-8 from bytes that are not JSON."""
+def _undecodable(value: bytes, error: Exception) -> Rejection:
+    """Tells what does not fit from what is not JSON, and that from what is not UTF-8."""
+    if isinstance(error, msgspec.ValidationError):
+        return _invalid(str(error))
     try:
         value.decode()
-    except UnicodeDecodeError as error:
-        return Rejection(Reason.INVALID_UTF8, "$", f"not UTF-8: {error.reason}")
-    return Rejection(Reason.NOT_JSON, "$", problem.removeprefix("JSON is malformed: "))
+    except UnicodeDecodeError as broken:
+        return Rejection(Reason.INVALID_UTF8, "$", f"not UTF-8: {broken.reason}")
+    return Rejection(Reason.NOT_JSON, "$", str(error).removeprefix("JSON is malformed: "))
 
 
 _PATH = re.compile(r"(?s)(.*) - at `(\$[^`]*)`")

@@ -1,0 +1,266 @@
+"""The facts that Headrace tells, one frozen model per public message.
+
+Event times are milliseconds of the epoch in columns and RFC 3339 texts on the wire. Readers ignore
+fields that they do not know, so that a newer writer does not break them; writers cannot make any.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+Scalar = bool | int | float | str | None
+"""A single figure or word of evidence."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(milliseconds: int) -> datetime:
+    """The UTC time of epoch milliseconds."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def rfc3339(time: datetime) -> str:
+    """A time as every message writes it: UTC, milliseconds, Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Time = Annotated[
+    AwareDatetime,
+    AfterValidator(lambda time: time.astimezone(UTC)),
+    PlainSerializer(rfc3339, return_type=str, when_used="json"),
+]
+Positions = dict[str, int]
+"""`<topic>/<partition>` to the offset up to which (inclusive) its messages had been read."""
+
+
+class Message(BaseModel):
+    """Base of the public messages; `what` and `schema_version` make the CloudEvents type."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    what: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    @classmethod
+    def written(cls, **fields: object) -> Self:
+        """A message to send; unlike reading, an unknown field is a TypeError."""
+        if unknown := fields.keys() - cls.model_fields.keys():
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        return cls.model_validate(fields)
+
+
+class Source(BaseModel):
+    """Where a row came in: its identity in the log."""
+
+    model_config = ConfigDict(frozen=True)
+
+    partition: int = Field(ge=0, description="Partition of the events topic.")
+    position: int = Field(ge=0, description="Offset in that partition.")
+    row: int = Field(ge=0, description="Row inside a batch message, 0 for a single event.")
+
+
+class Prediction(Message):
+    """An event was scored, or could not be: exactly one per valid event."""
+
+    what: ClassVar[str] = "prediction"
+
+    event_id: str = Field(description="Id of the event.")
+    entity: str | None = Field(default=None, description="Entity of the event, if it has one.")
+    time: Time = Field(description="Time of the event.")
+    value: bool | str | None = Field(description="The likelier class; null without a model.")
+    probability: float | None = Field(ge=0, le=1, description="Probability of the second class; null without a model.")
+    reason: str | None = Field(default=None, description="Why there is no value, else null.")
+    pool: int | None = Field(ge=1, description="Version of the pool that scored; null if none.")
+    source: Source = Field(description="Where the event came in.")
+
+    @property
+    def id(self) -> str:
+        """The same for every copy of the prediction."""
+        return f"{self.source.partition}-{self.source.position}-{self.source.row}"
+
+
+DriftKind = Literal["concept", "feature", "prediction", "label", "schema"]
+
+
+class DriftEpisode(Message):
+    """The judge found that the world had changed, or that the change had ended."""
+
+    what: ClassVar[str] = "drift-episode"
+
+    id: str = Field(description="Id of the episode; its states share it.")
+    state: Literal["opened", "closed"] = Field(description="What happened to the episode.")
+    family: str = Field(description="What was watched, such as loss or a feature's name.")
+    kind: DriftKind = Field(description="What sort of change it is.")
+    anchor: int = Field(ge=0, description="Version of the member whose outputs were watched.")
+    detector: str = Field(description="Name of the test that spoke, such as adwin.")
+    statistic: float = Field(description="Value of its statistic.")
+    threshold: float = Field(description="Value above which it speaks, or its delta.")
+    detected_at: Time = Field(description="Event time at which the change was certain.")
+    estimated_start: Time = Field(description="Event time at which it probably began.")
+    rows: int = Field(ge=0, description="Labelled rows from the probable start to the detection.")
+    evidence: dict[str, Scalar] = Field(default_factory=dict, description="Figures, by name.")
+    positions: Positions = Field(description="Log positions through which it was judged.")
+    reason: str = Field(description="One sentence for people.")
+    epoch: int = Field(ge=0, description="Epoch of the judge; lower ones are void.")
+
+
+class Cause(BaseModel):
+    """What a fit was made for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["first", "drift", "growth", "operator", "schema"] = Field(description="Sort of trigger.")
+    id: str = Field(description="Id of the episode, wish or other trigger.")
+
+
+class Member(Message):
+    """A model was fitted, checked and stored."""
+
+    what: ClassVar[str] = "member"
+
+    model: str = Field(description="Name of the model: that of the pipeline.")
+    version: int = Field(ge=1, description="Version, counted up per model.")
+    uri: str = Field(description="Directory of the artefact in the object store.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the model file.")
+    manifest_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the manifest.")
+    digest: str = Field(description="Digest of parameters and warm-up outputs: same model, same.")
+    format: Literal["skops"] = Field(default="skops", description="Format of the model file.")
+    pipeline_digest: str = Field(description="Digest of the specification that it was fitted for.")
+    features: tuple[str, ...] = Field(description="Names of its inputs, in order.")
+    trained_through: Positions = Field(description="Log positions of the newest rows that it saw.")
+    rows: int = Field(ge=1, description="Rows of the fit.")
+    metrics: dict[str, float] = Field(description="Metrics on held-out newest rows, by name.")
+    cause: Cause = Field(description="What it was fitted for.")
+    epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+
+    @property
+    def key(self) -> str:
+        """The key on the compacted topic."""
+        return f"{self.model}/member/{self.version}"
+
+
+class Pool(Message):
+    """The pool was composed anew: which members answer from now on."""
+
+    what: ClassVar[str] = "pool"
+
+    model: str = Field(description="Name of the model.")
+    version: int = Field(ge=1, description="Version, counted up per model.")
+    members: tuple[int, ...] = Field(min_length=1, description="Versions of the members.")
+    leader: int = Field(description="Version of the member that leads.")
+    anchor: int = Field(description="Version of the member whose outputs drift watches.")
+    reference_pane: int = Field(description="Start of the first pane of its reference, epoch ms.")
+    weights: dict[int, float] = Field(description="Weight of each member at this moment, sum 1.")
+    strategy: Literal["blend", "champion"] = Field(description="How outputs become one.")
+    epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+
+    @property
+    def key(self) -> str:
+        """The key on the compacted topic."""
+        return f"{self.model}/pool"
+
+
+Step = Literal[
+    "triggered",
+    "suppressed",
+    "fitted",
+    "rejected",
+    "announced",
+    "refused",
+    "swapped",
+    "opened",
+    "closed",
+    "failed",
+]
+
+
+class Decision(Message):
+    """A service decided something, for these reasons: one line of the ledger."""
+
+    what: ClassVar[str] = "decision"
+
+    subject: str = Field(description="What it is about: an episode, a member, a wish.")
+    step: Step = Field(description="What was decided.")
+    service: str = Field(description="Who decided.")
+    outcome: str = Field(description="What follows, in a few words.")
+    reason: str = Field(description="One sentence for people.")
+    evidence: dict[str, Scalar] = Field(default_factory=dict, description="Figures, by name.")
+    positions: Positions = Field(default_factory=dict, description="Log positions it rests on.")
+    time: Time | None = Field(default=None, description="Event time of the decision, if any.")
+
+    @property
+    def id(self) -> str:
+        """The same for every copy of the decision."""
+        return f"{self.subject}:{self.step}"
+
+
+class Wish(Message):
+    """An operator wished something."""
+
+    what: ClassVar[str] = "wish"
+
+    id: str = Field(description="Id of the wish, chosen by whoever sends it.")
+    kind: Literal["retrain", "pin", "evict", "rollback", "freeze", "unfreeze", "release"] = Field(
+        description="What is wished."
+    )
+    subject: str = Field(description="Model, member or episode that it is about.")
+    who: str = Field(min_length=1, description="Who wishes it.")
+    reason: str = Field(min_length=1, description="Why.")
+
+
+class PipelineAnnounced(Message):
+    """A pipeline started with this specification."""
+
+    what: ClassVar[str] = "pipeline-announced"
+
+    name: str = Field(description="Name of the pipeline.")
+    digest: str = Field(pattern="^[0-9a-f]{16}$", description="Digest of the specification.")
+    text: str = Field(description="The file, as it was written.")
+    partitions: int | None = Field(default=None, ge=1, description="P, the internal partitions.")
+
+
+class DeadLetter(Message):
+    """A message or row was refused. Sent as Kafka headers beside the original bytes."""
+
+    what: ClassVar[str] = "dead-letter"
+
+    topic: str = Field(description="Topic of the refused message.")
+    partition: int = Field(ge=0, description="Its partition.")
+    offset: int = Field(ge=0, description="Its offset.")
+    row: int = Field(default=0, ge=0, description="Row inside a batch message.")
+    reason: str = Field(description="Reason code, stable for programs.")
+    path: str = Field(default="$", description="Place in the message.")
+    message: str = Field(description="One sentence for people.")
+    pipeline: str = Field(description="Digest of the specification that refused it.")
+
+    @property
+    def id(self) -> str:
+        """The same for every copy of the dead letter."""
+        return f"{self.topic}/{self.partition}/{self.offset}/{self.row}"
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The Kafka headers: one per field, UTF-8 text."""
+        fields = self.model_dump()
+        return [(name, str(value).encode(errors="replace")) for name, value in fields.items()]
+
+    @classmethod
+    def from_headers(cls, headers: list[tuple[str, bytes]]) -> Self:
+        """The dead letter of such headers; ValidationError where one is missing."""
+        known = cls.model_fields
+        return cls.model_validate({name: value.decode(errors="replace") for name, value in headers if name in known})
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Prediction,
+    DriftEpisode,
+    Member,
+    Pool,
+    Decision,
+    Wish,
+    PipelineAnnounced,
+    DeadLetter,
+)
+"""Every public message; JSON Schemas are generated from this list."""
