@@ -47,8 +47,9 @@ def parse(text: str, name: str = "pipeline.yaml") -> Pipeline:
 
 
 def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             raise PipelineError(f"{name}:1: must be `key: value` lines; see `headrace init`")
@@ -59,7 +60,8 @@ def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
             raise
         raise PipelineError(_broken(error, name)) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _broken(error: Exception, name: str) -> str:
@@ -72,8 +74,10 @@ def _refuse_twins(node: yaml.Node, name: str) -> None:
     """YAML keeps the last of two equal keys without a word; refuse them instead."""
     seen: set[str] = set()
     for key, value in _entries(node):
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise PipelineError(f"{name}:{line}: a key must be a name")
         if key.value in seen:
-            line = key.start_mark.line + 1
             raise PipelineError(f"{name}:{line}: {key.value!r} is there twice: remove one")
         seen.add(key.value)
         _refuse_twins(value, name)

@@ -1,0 +1,274 @@
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.pipeline import Pipeline, PipelineError, load, parse, template
+from schemas.quantities import Rate, milliseconds, rate
+
+SMALL = """\
+pipeline: small
+task: binary
+events:
+  id: event_id
+  fields:
+    price: {type: number, min: 0}
+    region: {type: category}
+labels:
+  id: event_id
+  field: up
+  type: boolean
+  horizon: 24h
+features:
+  price: price
+"""
+
+WHOLE = """\
+pipeline: electricity
+task: binary
+events:
+  time: observed_at
+  id: event_id
+  entity: region
+  fields:
+    observed_at: {type: timestamp}
+    region:      {type: category}
+    price:       {type: number, min: 0, unit: AUD/MWh}
+    demand:      {type: number, nullable: true}
+labels:
+  id: event_id
+  time: known_at
+  mature: 0s
+  field: price_up
+  type: boolean
+  horizon: 24h
+  absent: unlabelled
+features:
+  demand_per_price: demand / nullif(price, 0)
+  hour: extract(hour from observed_at)
+windows: {per: entity, entities: 1000000}
+model:
+  estimator: hist_gradient_boosting
+  params: {max_iter: 200}
+  metric: log_loss
+  online: none
+drift:
+  false_alarms: 1 per 1000000 rows
+  pane: 1m
+  lateness: 1m
+  settle: 1000
+  seasonality: []
+training:
+  min_rows: 2000
+  window: 20000
+  cooldown: 10m
+  fits: 24 per 1d
+strategy: {name: blend, members: 1}
+"""
+
+
+def refused(old: str, new: str, text: str = WHOLE) -> str:
+    """The error that a change of one place causes."""
+    assert old in text
+    with pytest.raises(PipelineError) as caught:
+        parse(text.replace(old, new, 1), name="p.yaml")
+    return str(caught.value)
+
+
+def line_of(old: str) -> int:
+    """The line in which a text begins, counted from 1."""
+    return WHOLE[: WHOLE.index(old.strip())].count("\n") + 1
+
+
+def test_every_key_of_the_language_parses() -> None:
+    spec = parse(WHOLE)
+    assert spec.labels.horizon == 86_400_000
+    assert spec.drift.false_alarms == Rate(count=1, per_rows=1_000_000)
+    assert spec.model.params == {"max_iter": 200}
+    assert spec.feature_types == {"demand_per_price": "number", "hour": "number"}
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    spec = parse(SMALL)
+    assert (spec.drift.pane, spec.drift.lateness, spec.drift.settle) == (60_000, 60_000, 1_000)
+    assert (spec.training.min_rows, spec.training.window) == (2_000, 20_000)
+    assert spec.training.cooldown == 600_000
+    assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
+    assert (spec.model.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
+    assert (spec.strategy.name, spec.strategy.members) == ("blend", 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("hour: extract(hour from observed_at)", "mean: {mean: price, over: 24h}"),
+        ("  mature: 0s", "  mature: 1h"),
+        ("  mature: 0s", "  revision: r"),
+        ("absent: unlabelled", "absent: false"),
+        ("task: binary", "task: multiclass"),
+        ("task: binary", "task: regression"),
+        ("online: none", "online: hoeffding_adaptive_tree"),
+        ("seasonality: []", "seasonality: [hour_of_day]"),
+        ("estimator: hist_gradient_boosting", "estimator: 'package:Class'"),
+        ("metric: log_loss", "metric: brier"),
+        ("name: blend, members: 1", "name: champion, alpha: 0.05"),
+        ("members: 1", "members: 6"),
+        ("window: 20000", "window: all"),
+        ("window: 20000", "window: 30d"),
+        ("per: entity", "per: partition"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str) -> None:
+    message = refused(old, new)
+    assert "not supported yet" in message
+    assert message.startswith(f"p.yaml:{line_of(old)}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("min_rows", "min_row", "training.min_row: unknown key (did you mean min_rows?)"),
+        ("drift:", "drfit:", "drfit: unknown key (did you mean drift?)"),
+        ("nullable: true", "nulable: true", "events.fields.demand.nulable: unknown key"),
+        ("  horizon: 24h\n", "", "labels.horizon: is required"),
+        ("horizon: 24h", "horizon: 24", "24 is not a duration"),
+        ("horizon: 24h", "horizon: 0s", "must be longer than 0s"),
+        ("fits: 24 per 1d", "fits: 24/d", "training.fits: '24/d' is not a rate"),
+        ("time: observed_at", "time: observd_at", "(did you mean observed_at?)"),
+        ("entity: region", "entity: price", "'price' is a number; events.entity must be a text"),
+        ("{type: timestamp}", "{type: timestamp, nullable: true}", "must always be there"),
+        ("  time: known_at\n", "", "labels.time is required because events.time is given"),
+        ("type: boolean", "type: number", "a boolean or a category, not a number"),
+        ("type: boolean", "type: category", "needs exactly two"),
+        ("field: price_up", "field: event_id", "must be different fields"),
+        ("electricity", "Electricity", "pipeline: a name is letters, digits and -"),
+        ("hour:", "_hour:", "features._hour: a name is letters, digits and _"),
+        ("demand / nullif", "demnd / nullif", "(did you mean demand?)"),
+        ("hour from", "hour frm", "'extract(hour frm observed_at)'"),
+        ("price: ", "_price: ", "headrace's own: rename it"),
+        ("min: 0,", "min: 0, max: -1,", "min 0 is above max -1"),
+        ("{type: category}", "{type: category, values: [yes, no]}", "put quotes around it"),
+        ("{type: category}", "{type: category, max: 3}", "min and max are for number"),
+        ("cooldown: 10m", "min_rows: 5", "'min_rows' is there twice"),
+        ("window: 20000", "window: 1000", "window (1000) must not be below min_rows (2000)"),
+        ("training:", "training: [", "is not valid YAML"),
+        ("params: {max_iter: 200}", "params: {max_iter: .nan}", "finite"),
+        ("hour: extract(hour from observed_at)", "hour: 3", "is not a SQL expression"),
+        ("hour: extract", "price_up: !!python/object:os.system {}\n  hour: extract", "YAML"),
+    ],
+)
+def test_a_mistake_names_line_place_and_mend(old: str, new: str, says: str) -> None:
+    message = refused(old, new)
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("min_rows", "min_row"),
+        ("drift:", "drfit:"),
+        ("fits: 24 per 1d", "fits: 24/d"),
+        ("hour:", "_hour:"),
+        ("demand_per_price: demand", "demand_per_price: demnd"),
+        ("entity: region", "entity: price"),
+        ("cooldown: 10m", "min_rows: 5"),
+    ],
+)
+def test_a_mistake_is_found_in_its_line(old: str, new: str) -> None:
+    assert refused(old, new).startswith(f"p.yaml:{line_of(old)}: ")
+
+
+def test_each_mistake_has_its_own_line() -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse(WHOLE.replace("task: binary", "task: regression").replace("24h", "x"))
+    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["2", str(line_of("horizon"))]
+
+
+@pytest.mark.parametrize("text", ["", "- a", "just text", "a: *b", "\x00", "? [x]\n: 1", "2"])
+def test_any_text_gives_a_pipeline_error(text: str) -> None:
+    with pytest.raises(PipelineError):
+        parse(text)
+
+
+def test_a_pipeline_without_features_is_refused() -> None:
+    assert "features: is required" in refused("features:\n  price: price\n", "", SMALL)
+
+
+def test_an_id_need_not_be_listed() -> None:
+    spec = parse(SMALL)
+    assert list(spec.event_fields) == ["event_id", "price", "region"]
+    assert list(spec.label_fields) == ["event_id", "up"]
+    assert spec.event_fields["event_id"].type == "text"
+
+
+def test_labels_carry_entity_and_time_where_the_pipeline_has_them() -> None:
+    assert list(parse(WHOLE).label_fields) == ["event_id", "region", "known_at", "price_up"]
+
+
+def test_classes_are_the_labels_values_in_order() -> None:
+    assert parse(SMALL).classes == (False, True)
+    text = SMALL.replace("type: boolean", "type: category\n  values: [DOWN, UP]")
+    assert parse(text).classes == ("DOWN", "UP")
+
+
+def test_the_digest_ignores_how_the_file_is_written() -> None:
+    rewritten = "# comment\n" + SMALL.replace("24h", "1d").replace("{type: category}", "\n      type: category")
+    assert parse(rewritten).digest == parse(SMALL).digest
+    assert re.fullmatch(r"[0-9a-f]{16}", parse(SMALL).digest)
+
+
+def test_the_digest_knows_the_order_of_columns() -> None:
+    swapped = SMALL + "  region: region\n"
+    other = SMALL.replace("  price: price\n", "  region: region\n  price: price\n")
+    assert parse(swapped).digest != parse(other).digest
+
+
+def test_a_pipeline_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        parse(SMALL).pipeline = "other"  # type: ignore[misc]
+
+
+def test_the_model_itself_refuses_contradictions() -> None:
+    data = parse(SMALL).model_dump() | {"features": {"x": "nope"}}
+    data["labels"]["horizon"] = "24h"
+    data["labels"]["mature"] = "0s"
+    with pytest.raises(ValidationError, match="no field 'nope'"):
+        Pipeline.model_validate({key: data[key] for key in ("pipeline", "task", "events", "labels", "features")})
+
+
+def test_the_template_is_a_pipeline_of_that_name() -> None:
+    assert parse(template("shop-2")).pipeline == "shop-2"
+    with pytest.raises(ValueError, match="cannot name a pipeline"):
+        template("Shop")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(PipelineError, match=r"headrace init"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(PipelineError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "p.yaml").write_text(SMALL)
+    assert load(str(tmp_path / "p.yaml")) == parse(SMALL)
+    (tmp_path / "p.yaml").write_text("a: [")
+    with pytest.raises(PipelineError, match=r"p\.yaml:1: is not valid YAML"):
+        load(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("500ms", 500), ("0s", 0), ("30s", 30_000), ("1m", 60_000), ("24h", 86_400_000), ("2 d", 172_800_000)],
+)
+def test_durations_are_milliseconds(text: str, expected: int) -> None:
+    assert milliseconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1", "1w", "-1s", "1.5h", "99999d", 5, None, True, "1h30m"])
+def test_other_texts_are_no_durations(text: object) -> None:
+    with pytest.raises(ValueError, match="duration|too long"):
+        milliseconds(text)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1 per", "0.5 per 1d", "1 per 0s", "1 per d", 5, None])
+def test_other_texts_are_no_rates(text: object) -> None:
+    with pytest.raises(ValueError, match=r"rate|duration|longer"):
+        rate(text)
