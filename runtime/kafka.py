@@ -1,0 +1,305 @@
+"""The carrier on kafka-python: one consumer in the group, one by assignment for what is followed, one producer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.errors import KafkaError, RetriableError
+from kafka.structs import OffsetAndMetadata
+
+from runtime import kafka_clients as clients
+from runtime.errors import DeliveryFailed, Fatal
+from runtime.kafka_log import KafkaLog
+from runtime.ports import Outgoing, Place, Poll, Polled
+from schemas.topics import physical
+
+__all__ = ["KafkaCarrier", "KafkaLog"]
+
+log = logging.getLogger("headrace.kafka")
+
+TURN_MS = 50
+"""With two consumers, how long one is waited for before the other is asked."""
+CLOSE_SECONDS = 3.0
+COMMIT_MS = 5_000
+
+
+class FanOut(Protocol):
+    """A second way out, for topics with very many small messages."""
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Hand messages over, in order per partition."""
+
+    def confirm(self) -> None:
+        """Return when all are on the log; raises `DeliveryFailed`."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
+class KafkaCarrier:
+    """A member of a group on a broker. Connects at once.
+
+    Args:
+        brokers: ``host:port``, several with commas.
+        pipeline: Name of the pipeline, the prefix of topics and groups.
+        group: Logical name of the consumer group.
+        max_messages: Most messages that a poll returns, of all partitions together.
+        fan_out: Topics that are published through librdkafka.
+        gather: Let the broker wait up to 20 ms for 64 KiB, so that small messages come in batches.
+
+    Raises:
+        WrongSetup: No broker answers.
+    """
+
+    def __init__(
+        self,
+        brokers: str,
+        pipeline: str,
+        group: str,
+        *,
+        max_messages: int = 64,
+        fan_out: frozenset[str] = frozenset(),
+        gather: bool = False,
+    ) -> None:
+        self._brokers, self._pipeline, self._group = brokers, pipeline, group
+        self._max, self._gather, self._fan_topics = max_messages, gather, fan_out
+        self._names = _Names(pipeline)
+        self.log = KafkaLog(brokers, pipeline, group)
+        self._producer = clients.producer(brokers)
+        self._fan_out = _fan_out(brokers, pipeline) if fan_out else None
+        self._moves = _Moves(self._names)
+        self._member: KafkaConsumer | None = None
+        self._follower: KafkaConsumer | None = None
+        self._busy: KafkaConsumer | None = None
+        self._pending: list[tuple[Outgoing, Any]] = []
+        self._known: set[str] = set()
+        self._closed = False
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group at the next poll.
+
+        Raises:
+            WrongSetup: A topic is missing.
+        """
+        for topic in topics:
+            self.log.partitions(topic)
+        group = physical(self._pipeline, self._group)
+        member = self._member = clients.consumer(self._brokers, group, self._max, gather=self._gather)
+        names = [physical(self._pipeline, topic) for topic in topics]
+        member.subscribe(names, listener=self._moves)
+        for name in names:  # with the metadata there first, the first assignment is not an empty one
+            member.partitions_for_topic(name)
+
+    def follow(self, positions: Mapping[Place, int]) -> None:
+        """Replace what is followed."""
+        if self._follower is not None:
+            _close(self._follower)
+            self._follower = None
+        if positions:
+            self._follower = clients.consumer(self._brokers, None, self._max)
+            self._follower.assign([self._names.physical(place) for place in positions])
+            for place, offset in positions.items():
+                self._follower.seek(self._names.physical(place), offset)
+
+    def following(self) -> Mapping[Place, int]:
+        """Positions of what is followed."""
+        if self._follower is None:
+            return {}
+        positions = {each: self._follower.position(each, timeout_ms=COMMIT_MS) for each in self._follower.assignment()}
+        return {self._names.logical(each): offset or 0 for each, offset in positions.items()}
+
+    def poll(self, timeout: float) -> Poll:
+        """What happened; followed messages come before those of the group."""
+        first = [each for each in (self._follower, self._member) if each is not None]
+        records = {each: _poll(each, 0 if len(first) > 1 else int(timeout * 1000)) for each in first}
+        left = int(timeout * 1000)
+        while len(first) > 1 and left > 0 and not any(records.values()) and not self._moves.any():
+            quiet = self._member if self._busy is self._follower else self._follower
+            waited = self._follower if quiet is self._member else self._member
+            records[waited] = _poll(waited, min(left, TURN_MS))
+            records[quiet] = _poll(quiet, 0)
+            left -= TURN_MS
+        lost, gained = self._moves.take()
+        polled: list[Polled] = []
+        for each in first:
+            if records[each]:
+                self._busy = each
+                polled += self._polled(records[each])
+        return Poll(lost, gained, polled)
+
+    def _polled(self, records: Mapping[TopicPartition, list[Any]]) -> Iterable[Polled]:
+        for partition, messages in records.items():
+            place = self._names.logical(partition)
+            yield Polled(place.topic, place.partition, messages)
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Hand messages over.
+
+        Raises:
+            DeliveryFailed: The carrier is closed, or the client refuses the message.
+            WrongSetup: A topic is missing.
+        """
+        if self._closed:
+            raise DeliveryFailed("the carrier is closed: nothing can be published")
+        for topic in {each.topic for each in outgoing} - self._known:
+            self.log.partitions(topic)  # the client would look for a missing topic for a minute
+            self._known.add(topic)
+        if self._fan_out is not None:
+            self._fan_out.publish([each for each in outgoing if each.topic in self._fan_topics])
+        for each in outgoing:
+            if each.topic not in self._fan_topics:
+                self._send(each)
+
+    def _send(self, each: Outgoing) -> None:
+        name = physical(self._pipeline, each.topic)
+        headers = list(each.headers)
+        try:
+            future = self._producer.send(name, each.value, each.key, headers, partition=each.partition)
+        except (KafkaError, ValueError) as error:
+            raise _refused(each, error) from error
+        self._pending.append((each, future))
+
+    def confirm(self) -> None:
+        """Wait for every message that is under way, as long as it takes.
+
+        Raises:
+            DeliveryFailed: One was refused.
+        """
+        pending, self._pending = self._pending, []
+        for each, future in pending:
+            try:
+                future.get()
+            except KafkaError as error:
+                raise _refused(each, error) from error
+        if self._fan_out is not None:
+            self._fan_out.confirm()
+
+    def commit(self, positions: Mapping[Place, int], *, wait: bool = False) -> None:
+        """Move the group's positions of what is still owned."""
+        if self._member is None:
+            return
+        owned = self._member.assignment()
+        wanted = {self._names.physical(place): offset for place, offset in positions.items()}
+        offsets = {each: OffsetAndMetadata(offset, "", -1) for each, offset in wanted.items() if each in owned}
+        if not offsets:
+            return
+        try:
+            if wait:
+                self._member.commit(offsets, timeout_ms=COMMIT_MS)
+            else:
+                self._member.commit_async(offsets, callback=_committed)
+        except KafkaError as error:
+            _committed(offsets, error)
+
+    def close(self) -> None:
+        """Leave the group at once and let go of every connection."""
+        self._closed = True
+        for each in (self._member, self._follower):
+            if each is not None:
+                _close(each)
+        self._member = self._follower = None
+        if self._fan_out is not None:
+            self._fan_out.close()
+        try:
+            self._producer.close(CLOSE_SECONDS)
+        except KafkaError as error:
+            log.info("close_failed", extra={"error": repr(error)})
+        self.log.close()
+
+
+class _Names:
+    """Places by their logical and their physical name, each computed once."""
+
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
+        self._physical: dict[Place, TopicPartition] = {}
+        self._logical: dict[TopicPartition, Place] = {}
+
+    def physical(self, place: Place) -> TopicPartition:
+        if place not in self._physical:
+            self._physical[place] = TopicPartition(physical(self._pipeline, place.topic), place.partition)
+        return self._physical[place]
+
+    def logical(self, partition: TopicPartition) -> Place:
+        if partition not in self._logical:
+            topic = partition.topic.removeprefix(f"{self._pipeline}.").rpartition(".")[0]
+            self._logical[partition] = Place(topic, partition.partition)
+        return self._logical[partition]
+
+
+class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
+    """What was lost and gained since the last poll.
+
+    The client calls it on its network thread, where blocking would stop the heartbeat: it takes notes, no more.
+    """
+
+    def __init__(self, names: _Names) -> None:
+        self._names = names
+        self._lock = threading.Lock()
+        self._owned: frozenset[Place] = frozenset()
+        self._lost: set[Place] = set()
+        self._gained: set[Place] = set()
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        places = {self._names.logical(each) for each in revoked}
+        with self._lock:
+            self._lost |= places
+            self._gained -= places
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self.on_partitions_revoked(lost)
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        with self._lock:
+            self._gained |= {self._names.logical(each) for each in assigned}
+
+    def any(self) -> bool:
+        with self._lock:
+            return bool(self._lost or self._gained)
+
+    def take(self) -> tuple[frozenset[Place], frozenset[Place]]:
+        with self._lock:
+            lost, gained = frozenset(self._lost) & self._owned, frozenset(self._gained)
+            self._owned = (self._owned - lost) | gained
+            self._lost, self._gained = set(), set()
+        return lost, gained
+
+
+def _poll(consumer: KafkaConsumer | None, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
+    if consumer is None:
+        return {}
+    try:
+        return consumer.poll(timeout_ms)  # type: ignore[no-any-return]
+    except RetriableError as error:  # the broker is away for a while; the next poll tries again
+        log.warning("poll_failed", extra={"error": repr(error)})
+        return {}
+    except KafkaError as error:
+        raise Fatal(f"the Kafka client gave up: {error!r}") from error
+
+
+def _committed(offsets: Mapping[TopicPartition, OffsetAndMetadata], answer: object) -> None:
+    if isinstance(answer, BaseException):
+        log.warning("commit_failed", extra={"error": repr(answer), "partitions": len(offsets)})
+
+
+def _refused(each: Outgoing, error: Exception) -> DeliveryFailed:
+    size = len(each.value or b"")
+    return DeliveryFailed(f"{each.topic}/{each.partition} did not take a message of {size} bytes: {error!r}")
+
+
+def _close(consumer: KafkaConsumer) -> None:
+    try:
+        consumer.close(autocommit=False, timeout_ms=int(CLOSE_SECONDS * 1000))
+    except KafkaError as error:
+        log.info("close_failed", extra={"error": repr(error)})
+
+
+def _fan_out(brokers: str, pipeline: str) -> FanOut:
+    from runtime.fanout import Fanout  # noqa: PLC0415 - only serving has librdkafka installed
+
+    return Fanout(brokers, pipeline)

@@ -1,0 +1,116 @@
+"""How kafka-python's clients are made here: every setting in one place, and the mend of one of its bugs."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+
+from runtime.errors import WrongSetup
+from schemas.topics import MAX_MESSAGE_BYTES
+
+log = logging.getLogger("headrace.kafka")
+
+SESSION_MS = 6_000
+HEARTBEAT_MS = 1_000
+MAX_POLL_INTERVAL_MS = 600_000
+"""A fit may take minutes; a process that is alive keeps its partitions meanwhile."""
+BOOTSTRAP_MS = 15_000
+FETCH_WAIT_MS = 100
+LARGEST = MAX_MESSAGE_BYTES + (2 << 20)
+"""Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""
+GATHER = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 20}
+"""Let the broker gather small messages for up to 20 ms: our code has no timer, and batches must not be of one row."""
+
+_COMMON = {"reconnect_backoff_max_ms": 1_000, "bootstrap_timeout_ms": BOOTSTRAP_MS}
+
+Client = TypeVar("Client")
+
+
+def consumer(brokers: str, group: str | None, max_messages: int, *, gather: bool = False) -> KafkaConsumer:
+    """A consumer that commits only when told, sees only committed data and starts at the beginning.
+
+    Raises:
+        WrongSetup: No broker answers.
+    """
+    settings: dict[str, Any] = {
+        "group_id": group,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
+        "allow_auto_create_topics": False,
+        # Range gives the owner of partition p of one topic partition p of all: the join needs that.
+        "partition_assignment_strategy": (RangePartitionAssignor,),
+        "session_timeout_ms": SESSION_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "max_poll_interval_ms": MAX_POLL_INTERVAL_MS,
+        "max_poll_records": max_messages,
+        "max_partition_fetch_bytes": LARGEST,
+        "metrics_enabled": False,
+        **(GATHER if gather else {"fetch_max_wait_ms": FETCH_WAIT_MS}),
+    }
+    made = connect(brokers, lambda: KafkaConsumer(bootstrap_servers=brokers, **settings, **_COMMON))
+    return _cured(made)
+
+
+def producer(brokers: str) -> KafkaProducer:
+    """An idempotent producer whose batches never expire: an expired batch before a delivered one would be a hole.
+
+    Raises:
+        WrongSetup: No broker answers.
+    """
+    settings: dict[str, Any] = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 0,
+        "delivery_timeout_ms": 2**31 - 1,
+        "batch_size": 1 << 20,  # far below the topics' limits: a batch that the client has to split confuses its flush
+        "max_request_size": LARGEST,
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,
+    }
+    return connect(brokers, lambda: KafkaProducer(bootstrap_servers=brokers, **settings, **_COMMON))
+
+
+def admin(brokers: str) -> KafkaAdminClient:
+    """A client that makes and describes topics.
+
+    Raises:
+        WrongSetup: No broker answers.
+    """
+    return connect(brokers, lambda: KafkaAdminClient(bootstrap_servers=brokers, **_COMMON))
+
+
+def connect(brokers: str, make: Callable[[], Client]) -> Client:
+    """What `make` returns, once a broker answers.
+
+    Raises:
+        WrongSetup: None answers within 15 seconds, or kafka-python lacks its checksum in C.
+    """
+    if importlib.util.find_spec("crc32c") is None:
+        raise WrongSetup("kafka-python runs without crc32c, 50 times slower: pip install 'kafka-python[crc32c]'")
+    try:
+        return make()
+    except (KafkaTimeoutError, KafkaConnectionError, OSError) as error:
+        raise WrongSetup(
+            f"no Kafka answers at {brokers} within {BOOTSTRAP_MS // 1000} s ({error}). Start one (`headrace kafka "
+            "start` or `docker compose up kafka`), or say where it is with HEADRACE_BROKERS=host:port."
+        ) from error
+
+
+def _cured(made: KafkaConsumer) -> KafkaConsumer:
+    """Let a join that outlives one poll be finished by the next one.
+
+    kafka-python 3.0.12: when changed metadata caused the join, `need_rejoin` turns False as soon as the leader has
+    shared the partitions out. If a poll times out at that moment, nobody ever collects the finished join: the consumer
+    has no partitions and no heartbeat, and no error says so. A join under way therefore counts as one that is needed.
+    """
+    coordinator = made._coordinator  # noqa: SLF001
+    need_rejoin = coordinator.need_rejoin
+    coordinator.need_rejoin = lambda: coordinator._join_task is not None or need_rejoin()  # noqa: SLF001
+    return made
