@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ from headrace.local_kafka.broker import STOP_TIMEOUT_S, fetch_for, wait_until_re
 from headrace.local_kafka.home import Home, Running
 from headrace.local_kafka.jars import Progress
 from headrace.local_kafka.settings import LocalKafkaSettings
+
+_POLL_S = 0.05
 
 
 def start_detached(
@@ -68,12 +71,18 @@ def _launch(place: Home, command: list[str]) -> int:
 def _end(pid: int, *, gently: bool) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        try:
-            if gently:
-                process.terminate()
-                process.wait(STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            gently = False
-        if not gently:
+        if gently:
+            process.terminate()
+        if not (gently and _gone_within(process, STOP_TIMEOUT_S)):
             process.kill()
-            process.wait(STOP_TIMEOUT_S)
+            _gone_within(process, STOP_TIMEOUT_S)
+
+
+def _gone_within(process: psutil.Process, seconds: float) -> bool:
+    # Not psutil's wait: in a container without an init nobody collects the dead, and it would wait for ever.
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(_POLL_S)
+    return False

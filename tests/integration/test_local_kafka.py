@@ -171,6 +171,17 @@ def test_no_download_is_a_clear_error_with_the_mend(tmp_path: Path) -> None:
         LocalKafka(tmp_path / "home", settings=settings).start()
 
 
+def test_a_repository_without_the_jar_is_a_clear_error(tmp_path: Path) -> None:
+    jar = locked_jars()[0]
+    _keep_all_but(jar.name, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with (
+        _serving(tmp_path / "empty") as repository,
+        pytest.raises(JarsUnavailableError, match=rf"cannot download {jar.name}.*from {repository}"),
+    ):
+        fetch_jars(tmp_path, repository)
+
+
 def test_a_doctored_jar_is_refused_and_not_kept(tmp_path: Path) -> None:
     jar = locked_jars()[0]
     folder = tmp_path / "repository" / jar.group.replace(".", "/") / jar.artifact / jar.version
