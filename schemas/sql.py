@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST = 4_000
 DEEPEST = 40
-MOST_NODES = 4_000
+HEAVIEST = 1_000
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -91,6 +91,7 @@ _ARITHMETIC: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     "/": quotient,
     "%": remainder,
 }
+_COPIES = {"/": 2, "%": 4}
 _ARTICLE = {"number": "a number", "boolean": "a boolean", "text": "a text", "time": "a timestamp"}
 
 
@@ -234,11 +235,11 @@ class _Parser:
         if negations == 0:
             return term
         expr = _must(term, "boolean", "NOT").expr
-        return Term(~expr if negations % 2 else expr, "boolean")
+        return Term(~expr if negations % 2 else expr, "boolean", term.weight + 1)
 
     def _logic(self, left: Term, right: Term, word: str) -> Term:
         a, b = (_must(term, "boolean", word.upper()).expr for term in (left, right))
-        return Term(a & b if word == "and" else a | b, "boolean")
+        return _made(a & b if word == "and" else a | b, "boolean", left, right)
 
     def _comparison(self) -> Term:
         left = self._sum()
@@ -247,12 +248,12 @@ class _Parser:
             kind = _common([left, right], op)
             if kind == "boolean" and op not in {"=", "<>", "!="}:
                 raise SqlError(f"compares booleans with {op}: use = or <>")
-            return Term(_COMPARE[op](left.expr, right.expr), "boolean")
+            return _made(_COMPARE[op](left.expr, right.expr), "boolean", left, right)
         if self._take("is"):
             return self._is(left)
         negated = self._peek(1).lower in {"between", "in", "like", "ilike"} and self._take("not")
         term = self._membership(left)
-        return Term(~term.expr, "boolean") if negated else term
+        return Term(~term.expr, "boolean", term.weight + 1) if negated else term
 
     def _is(self, left: Term) -> Term:
         negated = self._take("not") is not None
@@ -260,9 +261,10 @@ class _Parser:
         if word is None:
             raise SqlError(f"has IS before {self._peek().text!r}: write NULL, TRUE or FALSE there")
         if word == "null":
-            return Term(left.expr.is_not_null() if negated else left.expr.is_null(), "boolean")
+            null = left.expr.is_not_null() if negated else left.expr.is_null()
+            return _made(null, "boolean", left)
         same = _must(left, "boolean", "IS").expr.eq_missing(pl.lit(word == "true"))
-        return Term(~same if negated else same, "boolean")
+        return _made(~same if negated else same, "boolean", left)
 
     def _membership(self, left: Term) -> Term:
         if self._take("between"):
@@ -270,12 +272,15 @@ class _Parser:
             self._need("and")
             high = self._sum()
             _common([left, low, high], "BETWEEN")
-            return Term((left.expr >= low.expr) & (left.expr <= high.expr), "boolean")
+            inside = (left.expr >= low.expr) & (left.expr <= high.expr)
+            return _made(inside, "boolean", left, left, low, high)
         if self._take("in"):
             self._need("(")
             items = self._list()
+            if not items:
+                raise SqlError("has IN () without a value")
             _common([left, *items], "IN")
-            return Term(pl.any_horizontal([left.expr == item.expr for item in items]), "boolean")
+            return _one_of(left, items)
         if word := self._take("like", "ilike"):
             return self._like(left, self._next(), word)
         return left
@@ -284,7 +289,8 @@ class _Parser:
         if pattern.kind != "text":
             raise SqlError(f"{word.upper()} needs a quoted pattern, not {pattern.text!r}")
         expr = _must(left, "text", word.upper()).expr
-        return Term(expr.str.contains(_regex(_unquote(pattern), word == "ilike")), "boolean")
+        found = expr.str.contains(_regex(_unquote(pattern), word == "ilike"))
+        return _made(found, "boolean", left)
 
     def _sum(self) -> Term:
         term = self._product()
@@ -301,9 +307,10 @@ class _Parser:
     def _combine(self, left: Term, right: Term, op: str) -> Term:
         if op == "||":
             a, b = (_must(term, "text", op).expr for term in (left, right))
-            return Term(a + b, "text")
+            return _made(a + b, "text", left, right)
         a, b = (_must(term, "number", op).expr for term in (left, right))
-        return Term(_ARITHMETIC[op](a, b), "number")
+        copies = _COPIES.get(op, 1)
+        return _made(_ARITHMETIC[op](a, b), "number", left, right, copies=copies)
 
     def _unary(self) -> Term:
         signs = []
@@ -314,19 +321,19 @@ class _Parser:
             return term
         expr = _must(term, "number", signs[-1]).expr
         if signs.count("-") % 2 == 0:
-            return Term(expr, "number", term.value)
+            return Term(expr, "number", term.weight, term.value)
         value = -term.value if isinstance(term.value, float) else None
-        return Term(-expr, "number", value)
+        return Term(-expr, "number", term.weight + 1, value)
 
     # --- atoms --------------------------------------------------------------------------------
 
     def _primary(self) -> Term:
         token = self._next()
         if token.kind == "number":
-            return Term(pl.lit(float(token.text)), "number", float(token.text))
+            return Term(pl.lit(float(token.text)), "number", value=float(token.text))
         if token.kind == "text":
             value = _unquote(token)
-            return Term(pl.lit(value), "text", value)
+            return Term(pl.lit(value), "text", value=value)
         if token.kind == "name":
             return self._column(token.text[1:-1].replace('""', '"'))
         if token.text == "(":
@@ -345,7 +352,7 @@ class _Parser:
     def _word(self, token: _Token) -> Term:
         word = token.lower
         if word in {"true", "false"}:
-            return Term(pl.lit(word == "true"), "boolean", word == "true")
+            return Term(pl.lit(word == "true"), "boolean", value=word == "true")
         if word == "null":
             return Term(pl.lit(None), "null")
         if word == "case":
@@ -418,7 +425,7 @@ class _Parser:
         if term.kind == "time":
             raise SqlError("casts a timestamp: write extract(epoch from ...) for its seconds")
         expr = term.expr.cast(pl.Float64, strict=False)
-        return Term(finite(expr) if term.kind == "text" else expr, "number")
+        return _made(finite(expr) if term.kind == "text" else expr, "number", term, copies=2)
 
     def _case(self) -> Term:
         subject = None if self._peek().lower == "when" else self._any()
@@ -433,20 +440,36 @@ class _Parser:
         self._need("end")
         return _choose(conditions, results, otherwise)
 
-    def _condition(self, subject: Term | None) -> pl.Expr:
+    def _condition(self, subject: Term | None) -> Term:
         term = self._any()
         if subject is None:
-            return _must(term, "boolean", "WHEN").expr
+            return _must(term, "boolean", "WHEN")
         _common([subject, term], "CASE")
-        return subject.expr == term.expr
+        return _made(subject.expr == term.expr, "boolean", subject, term)
 
 
-def _choose(conditions: list[pl.Expr], results: list[Term], otherwise: Term) -> Term:
+def _one_of(left: Term, items: list[Term]) -> Term:
+    values = [item.value for item in items]
+    if None not in values:
+        return Term(left.expr.is_in(values), "boolean", left.weight + 1)
+    found = pl.any_horizontal([left.expr == item.expr for item in items])
+    return _made(found, "boolean", *items, *[left] * len(items))
+
+
+def _made(expr: pl.Expr, kind: Kind, *parts: Term, copies: int = 1) -> Term:
+    """A term made of parts; SqlError where its tree is too large to be evaluated in good time."""
+    weight = 1 + copies * sum(part.weight for part in parts)
+    if weight > HEAVIEST:
+        raise SqlError("is too large: split it into several features")
+    return Term(expr, kind, weight)
+
+
+def _choose(conditions: list[Term], results: list[Term], otherwise: Term) -> Term:
     kind = _common([*results, otherwise], "CASE")
     expr = otherwise.expr
     for condition, result in zip(reversed(conditions), reversed(results), strict=True):
-        expr = pl.when(condition).then(result.expr).otherwise(expr)
-    return Term(expr, kind)
+        expr = pl.when(condition.expr).then(result.expr).otherwise(expr)
+    return _made(expr, kind, *conditions, *results, otherwise)
 
 
 def _must(term: Term, kind: Kind, where: str) -> Term:
@@ -483,7 +506,7 @@ def _apply(name: str, function: Function, arguments: list[Term]) -> Term:
         _fits(name, slot, term)
     shared = _common([t for s, t in zip(slots, arguments, strict=False) if s == "any"], f"{name}()")
     kind: Kind = shared if function.kind in {"any", "whole"} else function.kind  # type: ignore[assignment]
-    return Term(function.build(*arguments), kind)
+    return _made(function.build(*arguments), kind, *arguments, copies=function.copies)
 
 
 def _fits(name: str, slot: Slot, term: Term) -> None:
@@ -499,7 +522,7 @@ def _part(name: str, term: Term) -> Term:
         near = _near(name.lower(), PARTS) or f" (the parts are {', '.join(PARTS)})"
         raise SqlError(f"a timestamp has no part {name!r}{near}")
     expr = _must(term, "time", "EXTRACT").expr
-    return Term(PARTS[name.lower()](expr).cast(pl.Float64), "number")
+    return _made(PARTS[name.lower()](expr).cast(pl.Float64), "number", term)
 
 
 def _moment(token: _Token) -> Term:

@@ -17,10 +17,14 @@ Slot = Literal["number", "boolean", "text", "time", "whole", "any"]
 
 
 class Term(NamedTuple):
-    """A part of an expression: what computes it, its kind, and its value where it is a literal."""
+    """A part of an expression: what computes it, its kind, and its value where it is a literal.
+
+    `weight` counts the nodes of the polars tree, in which a guarded operand stands several times.
+    """
 
     expr: pl.Expr
     kind: Kind
+    weight: int = 1
     value: float | str | bool | None = None
 
 
@@ -28,7 +32,8 @@ class Term(NamedTuple):
 class Function:
     """Takes `slots` (`any` = one common kind for all of them), the last `optional` may be absent.
 
-    With `many`, the last slot repeats. `kind` is the result's; `any` means the arguments' own.
+    With `many`, the slot repeats. `kind` is the result's; `any` means the arguments' own. The
+    polars tree holds each argument up to `copies` times.
     """
 
     slots: tuple[Slot, ...]
@@ -36,6 +41,7 @@ class Function:
     build: Callable[..., pl.Expr]
     optional: int = 0
     many: bool = False
+    copies: int = 1
 
 
 def only(condition: pl.Expr, expr: pl.Expr) -> pl.Expr:
@@ -81,7 +87,7 @@ def _log(base: float | None) -> Function:
     def build(x: Term) -> pl.Expr:
         return _positive(x.expr).log() if base is None else _positive(x.expr).log(base)
 
-    return Function(("number",), "number", build)
+    return Function(("number",), "number", build, copies=2)
 
 
 def _textual(name: str) -> Function:
@@ -96,7 +102,7 @@ def _power(x: Term, y: Term) -> pl.Expr:
     return finite(x.expr.pow(y.expr))
 
 
-_POWER = Function(("number", "number"), "number", _power)
+_POWER = Function(("number", "number"), "number", _power, copies=2)
 _LENGTH = Function(("text",), "number", lambda x: x.expr.str.len_chars().cast(pl.Float64))
 _SUBSTRING = Function(("text", "whole", "whole"), "text", _substring, optional=1)
 _CEIL = _numeric("ceil")
@@ -110,14 +116,14 @@ FUNCTIONS: dict[str, Function] = {
     "ceiling": _CEIL,
     "trunc": _numeric("truncate"),
     "round": Function(("number", "whole"), "number", _round, optional=1),
-    "sqrt": Function(("number",), "number", lambda x: only(x.expr >= 0, x.expr).sqrt()),
+    "sqrt": Function(("number",), "number", lambda x: only(x.expr >= 0, x.expr).sqrt(), copies=2),
     "exp": _numeric("exp"),
     "ln": _LN,
     "log10": _log(10),
     "log2": _log(2),
     "power": _POWER,
     "pow": _POWER,
-    "mod": Function(("number", "number"), "number", lambda x, y: remainder(x.expr, y.expr)),
+    "mod": Function(("number", "number"), "number", lambda x, y: remainder(x.expr, y.expr), copies=4),
     "sin": _numeric("sin"),
     "cos": _numeric("cos"),
     "tan": _numeric("tan"),
@@ -128,6 +134,7 @@ FUNCTIONS: dict[str, Function] = {
         ("any", "any"),
         "any",
         lambda x, y: pl.when(x.expr.eq_missing(y.expr)).then(None).otherwise(x.expr),
+        copies=2,
     ),
     "lower": _textual("to_lowercase"),
     "upper": _textual("to_uppercase"),
