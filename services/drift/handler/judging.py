@@ -1,0 +1,137 @@
+"""The judge: one leader reads the counts of all partitions and says when an episode opens and closes.
+
+Panes are judged when the slowest partition has closed them, in merged order, so that any number of partitions and any
+interleaving give the same episodes. Nothing here waits for a message on `models`: the rows name the member (see
+`domain.episodes`), the announced pool only has to agree with that rule.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from runtime.errors import HoleFound, InvalidMessage, WrongSetup
+from runtime.metrics import Metrics
+from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.stage import Decoded, decode
+from schemas import cloudevents
+from schemas.messages import Pool
+from schemas.spec import Pipeline
+from services.drift.domain.episodes import Episodes, Transition
+from services.drift.domain.merging import Merge
+from services.drift.handler.checkpoint import Checkpoint, newest
+from services.drift.handler.saying import Sayings
+
+COUNTS, MODELS = "drift-counts", "models"
+log = logging.getLogger("headrace.drift")
+
+
+class Judge:
+    """Leads while it owns the operator topic's only partition; the topic itself has no wish for drift yet.
+
+    Args:
+        spec: The pipeline: length of a pane, rows to settle.
+        metrics: Where episodes are counted.
+    """
+
+    inputs: tuple[str, ...] = ("operator",)
+    follows: tuple[str, ...] = (COUNTS, MODELS)
+    leads = True
+
+    def __init__(self, spec: Pipeline, metrics: Metrics | None = None) -> None:
+        self._spec, self._metrics = spec, metrics or Metrics()
+        self._begin(Checkpoint(), 0)
+
+    def _begin(self, checkpoint: Checkpoint, partitions: int) -> None:
+        pane, settle = self._spec.drift.pane, self._spec.drift.settle
+        self._checkpoint = checkpoint
+        self._merge = Merge(partitions, pane)
+        self._episodes = Episodes(pane, settle, checkpoint.standing)
+        self._sayings = Sayings(self._spec)
+
+    def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
+        """Take the lead: the newest checkpoint, from now on under the next epoch."""
+        last = newest(log)
+        self._begin(Checkpoint(last.epoch + 1, last.positions, last.standing), log.partitions(COUNTS))
+        self._sayings.remember(log)
+        return [self._checkpoint.outgoing()]
+
+    def follow(self, log: LogReader) -> dict[Place, int]:
+        """Counts since the checkpoint's monitor was empty; all that is announced of models."""
+        places = [Place(COUNTS, partition) for partition in range(log.partitions(COUNTS))]
+        positions = {place: self._checkpoint.positions.get(place.partition, log.begin(place)) for place in places}
+        return {**positions, Place(MODELS, 0): log.begin(Place(MODELS, 0))}
+
+    def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
+        """Facts, decision and checkpoint of each transition, in one list each."""
+        counts = [(run.partition, _counts(run)) for run in polled if run.topic == COUNTS]
+        pools = [pool for run in polled if run.topic == MODELS for pool in _pools(run)]
+        for pool in pools:
+            _agree(pool)
+        for partition, messages in counts:
+            self._add(partition, messages)
+        for transition in self._episodes.judge(self._merge.settle()):
+            yield self._move(transition)
+        self._merge.prune()
+
+    def tick(self, now: int) -> list[Outgoing]:  # noqa: ARG002 - judged on watermarks, never on clocks
+        """Nothing."""
+        return []
+
+    def forget(self, place: Place) -> None:  # noqa: ARG002 - there is one place
+        """Lose the lead."""
+        self._begin(Checkpoint(), 0)
+
+    def _add(self, partition: int, messages: Sequence[Decoded]) -> None:
+        lane = self._merge.lanes[partition]
+        for message in messages:
+            panes = message.headers.panes or (0, 0)
+            if not lane.follows(panes[0]):
+                raise HoleFound(
+                    f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes before "
+                    f"it end with {lane.closed}: a message is missing. Was the topic made again? A new log is a new "
+                    "generation: give the pipeline a new name, or delete all of its topics and groups."
+                )
+            lane.add(message.offset, message.batch, message.headers, panes)
+
+    def _move(self, transition: Transition) -> list[Outgoing]:
+        positions = self._checkpoint.positions | self._merge.positions()
+        self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, transition.standing)
+        said = self._sayings.say(transition, self._merge.through(transition.pane), self._checkpoint.epoch)
+        for state, episode in (("opened", transition.opened), ("closed", transition.closed)):
+            if episode is not None:
+                self._metrics.episodes.labels(state).inc()
+                log.info("episode_moved", extra={"episode": episode.id, "state": state, "reason": transition.reason})
+        return [*said, self._checkpoint.outgoing()]
+
+
+def _counts(run: Polled) -> list[Decoded]:
+    messages = decode(run)
+    for message in messages:
+        if message.headers.panes is None or "examples" not in message.headers.coverage:
+            why = "the headers `panes` and `coverage` of drift-counts are missing"
+            raise InvalidMessage(run.topic, run.partition, message.offset, "undecodable_batch", why)
+    return messages
+
+
+def _pools(run: Polled) -> list[Pool]:
+    found = [
+        _pool(run, message) for message in run.messages if message.value and (message.key or b"").endswith(b"/pool")
+    ]
+    return [pool for pool in found if pool is not None]
+
+
+def _pool(run: Polled, message: Message) -> Pool | None:
+    try:
+        return cloudevents.decode(message.value or b"", message.headers).read(Pool)
+    except cloudevents.EnvelopeError as error:
+        raise InvalidMessage(run.topic, run.partition, message.offset, "undecodable_pool", str(error)) from error
+
+
+def _agree(pool: Pool) -> None:
+    """The rule that the rows name the anchor holds while the anchor is the newest member."""
+    if pool.anchor != max(pool.members):
+        raise WrongSetup(
+            f"pool {pool.version} of {pool.model!r} names member {pool.anchor} as anchor, but {max(pool.members)} is "
+            "its newest: an older anchor is not supported yet. Announce a pool whose newest member is the anchor."
+        )

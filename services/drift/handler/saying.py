@@ -1,0 +1,109 @@
+"""What the judge says of an episode: the fact for everybody, and the decision with its evidence for the ledger."""
+
+from __future__ import annotations
+
+from runtime.ports import LogReader, Outgoing, Place
+from schemas import cloudevents
+from schemas.messages import Decision, DriftEpisode, Message, Scalar, moment
+from schemas.spec import Pipeline
+from services.drift.domain.concept import CLOCK, DELTA
+from services.drift.domain.episodes import FAMILY, Episode, Transition
+
+DRIFT = Place("drift", 0)
+TAIL = 64
+"""Messages of the drift topic that are looked through after a restart; a crash leaves at most two to say again."""
+
+
+class Sayings:
+    """Makes the messages of transitions, and remembers which facts are on the log already.
+
+    Args:
+        spec: The pipeline.
+    """
+
+    def __init__(self, spec: Pipeline) -> None:
+        self._spec, self._source = spec, cloudevents.source_of(spec.pipeline, "drift")
+        self._said: set[str] = set()
+
+    def remember(self, log: LogReader) -> None:
+        """Read what was said before a crash that came before its checkpoint."""
+        end = log.end(DRIFT)
+        for message in log.read(DRIFT, max(log.begin(DRIFT), end - TAIL), end):
+            self._said.add(cloudevents.decode(message.value or b"").id)
+
+    def say(self, transition: Transition, positions: dict[str, int], epoch: int) -> list[Outgoing]:
+        """Facts and decisions that follow from a transition; none where an episode neither opened nor closed."""
+        outgoing: list[Outgoing] = []
+        if transition.opened is not None:
+            outgoing += self._tell(_opened(transition.opened, positions, epoch), transition)
+        if transition.closed is not None:
+            outgoing += self._tell(_closed(transition.closed, transition, positions, epoch), transition)
+        return outgoing
+
+    def _tell(self, episode: DriftEpisode, transition: Transition) -> list[Outgoing]:
+        decision = _decision(episode, transition)
+        outgoing = [self._event("decisions", decision, decision.id, episode.id, transition.time)]
+        name = f"{episode.id}:{episode.state}"
+        if name not in self._said:
+            outgoing.insert(0, self._event(DRIFT.topic, episode, name, episode.id, transition.time))
+        return outgoing
+
+    def _event(self, topic: str, message: Message, name: str, subject: str, time: int) -> Outgoing:
+        value, headers = cloudevents.encode(message, id=name, source=self._source, subject=subject, time=moment(time))
+        return Outgoing(topic, 0, value, subject.encode(), headers)
+
+
+def _opened(episode: Episode, positions: dict[str, int], epoch: int) -> DriftEpisode:
+    change = episode.change
+    return DriftEpisode.written(
+        id=episode.id,
+        state="opened",
+        family=FAMILY,
+        kind="concept",
+        anchor=episode.anchor,
+        detector="adwin",
+        statistic=change.rise,
+        threshold=DELTA,
+        detected_at=moment(episode.at),
+        estimated_start=moment(change.start),
+        rows=change.rows_after,
+        evidence=_evidence(episode),
+        positions=positions,
+        reason=(
+            f"the error of member {episode.anchor} rose from {change.error_before:.1%} to {change.error_after:.1%} "
+            f"of the answers"
+        ),
+        epoch=epoch,
+    )
+
+
+def _closed(episode: Episode, transition: Transition, positions: dict[str, int], epoch: int) -> DriftEpisode:
+    opened = _opened(episode, positions, epoch)
+    return opened.model_copy(update={"state": "closed", "reason": transition.reason})
+
+
+def _evidence(episode: Episode) -> dict[str, Scalar]:
+    change = episode.change
+    return {
+        "pane": episode.pane,
+        "rows_before": change.rows_before,
+        "rows_after": change.rows_after,
+        "error_before": change.error_before,
+        "error_after": change.error_after,
+        "delta": DELTA,
+        "clock": CLOCK,
+    }
+
+
+def _decision(episode: DriftEpisode, transition: Transition) -> Decision:
+    outcome = "a concept episode is open" if episode.state == "opened" else "the concept episode is over"
+    return Decision.written(
+        subject=episode.id,
+        step=episode.state,
+        service="drift",
+        outcome=outcome,
+        reason=episode.reason,
+        evidence=episode.evidence,
+        positions=episode.positions,
+        time=moment(transition.time),
+    )
