@@ -1,0 +1,177 @@
+"""What a run did, told from its log: the metric over time, episodes, fits and swaps.
+
+Reads any log, Kafka's or memory's, so a simulation and a live run are told by the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from runtime.fold import Fold
+from runtime.ports import LogReader, Message, Place
+from schemas import batch as b
+from schemas.cloudevents import decode as decode_event
+from schemas.messages import DriftEpisode, Member
+from schemas.messages import Message as Fact
+
+BUCKETS = 60
+"""Points of the curve."""
+
+COLUMNS = ["_label_time", b.SOURCE, b.POSITION, b.ROW, b.TIME, "_prediction", "_pool", "_label"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A stretch of the metric's curve: `rows` judged rows that end at row `until`."""
+
+    until: int
+    rows: int
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The story of a run.
+
+    Attributes:
+        events: Valid events.
+        predictions: Distinct predictions.
+        examples: Labelled rows.
+        judged: Labelled rows that had been predicted by a model.
+        dead_letters: Messages refused.
+        accuracy: Prequential: share of judged rows whose class was predicted at p >= .5; None without any.
+        log_loss: Prequential, natural logarithm; None without any.
+        curve: Accuracy along the judged rows, in order of their labels.
+        members: Fits that were announced, oldest first.
+        episodes: Drift episodes, by opening.
+        swaps: Judged row at which each pool first answered.
+    """
+
+    events: int
+    predictions: int
+    examples: int
+    judged: int
+    dead_letters: int
+    accuracy: float | None
+    log_loss: float | None
+    curve: list[Point]
+    members: list[dict[str, Any]]
+    episodes: list[dict[str, Any]]
+    swaps: dict[int, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def report(log: LogReader) -> Report:
+    """Tell the run whose log this is."""
+    rows = examples(log)
+    judged = rows.filter(pl.col("_prediction").is_not_null())
+    right = (judged["_prediction"] >= 0.5).cast(pl.Int8) == judged["_label"] if judged.height else pl.Series([])
+    return Report(
+        events=sum(batch.num_rows for batch in batches(log, "records")),
+        predictions=distinct_predictions(log),
+        examples=rows.height,
+        judged=judged.height,
+        dead_letters=count(log, "dead-letters"),
+        accuracy=float(right.mean()) if judged.height else None,  # type: ignore[arg-type]
+        log_loss=_log_loss(judged),
+        curve=_curve(right.to_numpy()),
+        members=members(log),
+        episodes=episodes(log),
+        swaps=_swaps(judged),
+    )
+
+
+def batches(log: LogReader, topic: str) -> Iterator[pa.RecordBatch]:
+    """Every row of a batch topic once, per partition in order, copies dropped."""
+    for partition in range(log.partitions(topic)):
+        place = Place(topic, partition)
+        fold = Fold((topic,))
+        for message in log.read(place, log.begin(place), log.end(place)):
+            batch = b.decode(message.value)
+            yield fold.take(topic, message.offset, batch, b.decode_headers(message.headers))[0]
+
+
+def examples(log: LogReader) -> pl.DataFrame:
+    """The labelled rows in the order of their labels, columns COLUMNS; an event id counts once."""
+    parts = []
+    for partition in range(log.partitions("examples")):
+        place = Place("examples", partition)
+        for message in log.read(place, log.begin(place), log.end(place)):
+            parts.append(pl.from_arrow(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID))  # type: ignore[union-attr]
+    rows = pl.concat(parts) if parts else _nothing()
+    return rows.unique(b.EVENT_ID, keep="first", maintain_order=True).sort("_label_time", b.SOURCE, b.POSITION, b.ROW)
+
+
+def newest_per_key(log: LogReader, place: Place) -> list[Message]:
+    """The newest message of each key, in order of the keys' first appearance."""
+    newest: dict[bytes | None, Message] = {}
+    for message in log.read(place, log.begin(place), log.end(place)):
+        newest[message.key] = message
+    return list(newest.values())
+
+
+def members(log: LogReader) -> list[dict[str, Any]]:
+    """The announced members, oldest first."""
+    found = [each for each in newest_per_key(log, Place("models", 0)) if b"/member/" in (each.key or b"")]
+    return [_read(each, Member) for each in found]
+
+
+def episodes(log: LogReader) -> list[dict[str, Any]]:
+    """The drift episodes in their newest state, oldest first."""
+    return [_read(each, DriftEpisode) for each in newest_per_key(log, Place("drift", 0))]
+
+
+def _read(message: Message, model: type[Fact]) -> dict[str, Any]:
+    return decode_event(message.value or b"", message.headers).read(model).model_dump(mode="json")
+
+
+def count(log: LogReader, topic: str) -> int:
+    """Messages of a topic."""
+    places = [Place(topic, partition) for partition in range(log.partitions(topic))]
+    return sum(1 for place in places for _ in log.read(place, log.begin(place), log.end(place)))
+
+
+def distinct_predictions(log: LogReader) -> int:
+    """Predictions by their CloudEvent id."""
+    return len({decode_event(message.value or b"", message.headers).id for message in predictions(log)})
+
+
+def predictions(log: LogReader) -> Iterator[Message]:
+    """Every message of the topic predictions."""
+    for partition in range(log.partitions("predictions")):
+        place = Place("predictions", partition)
+        yield from log.read(place, log.begin(place), log.end(place))
+
+
+def _nothing() -> pl.DataFrame:
+    types = {"_prediction": pl.Float64(), "_label": pl.Int8(), b.EVENT_ID: pl.String()}
+    return pl.DataFrame(schema={name: types.get(name, pl.Int64()) for name in [*COLUMNS, b.EVENT_ID]})
+
+
+def _log_loss(judged: pl.DataFrame) -> float | None:
+    if not judged.height:
+        return None
+    p = judged["_prediction"].to_numpy().clip(1e-15, 1 - 1e-15)
+    return float(-np.mean(np.log(np.where(judged["_label"].to_numpy() == 1, p, 1 - p))))
+
+
+def _curve(right: Any) -> list[Point]:
+    ends = np.unique(np.linspace(0, len(right), BUCKETS + 1).astype(int)).tolist()
+    return [
+        Point(end, end - start, float(np.mean(right[start:end])))
+        for start, end in zip(ends[:-1], ends[1:], strict=True)
+    ]
+
+
+def _swaps(judged: pl.DataFrame) -> dict[int, int]:
+    first = judged.with_row_index("row").group_by("_pool").agg(pl.col("row").min()).sort("row")
+    return dict(zip(first["_pool"].to_list(), first["row"].to_list(), strict=True))
