@@ -1,1 +1,1 @@
-"""The rules of ingestion as pure functions and values: no input, output or clock."""
+"""The shuffle without its transport: rows, their partitions, their messages, the watermarks of their sources."""

@@ -1,0 +1,26 @@
+"""Which internal partition a row goes to. Fixed for the life of a log: the same key, the same partition, for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+def route(keys: Sequence[str], partitions: int) -> npt.NDArray[np.int64]:
+    """crc32(key) mod partitions, shape (rows,)."""
+    return np.array([crc32(key.encode()) for key in keys], np.int64) % partitions
+
+
+def shares(batch: pa.RecordBatch, to: npt.NDArray[np.int64], partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each partition that gets rows, with its rows in their old order."""
+    order = np.argsort(to, kind="stable")
+    ends = np.searchsorted(to[order], np.arange(partitions + 1)).tolist()
+    moved = batch.take(pa.array(order))
+    for partition in range(partitions):
+        start, stop = ends[partition], ends[partition + 1]
+        if stop > start:
+            yield partition, moved.slice(start, stop - start)
