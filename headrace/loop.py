@@ -64,5 +64,5 @@ class Loop:
 
     def settle(self) -> None:
         """Step every worker until nobody has anything to do."""
-        while any([worker.step(0) for worker in self._workers]):
+        while sum(worker.step(0) for worker in self._workers):
             pass

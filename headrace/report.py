@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
 from schemas import batch as b
+from schemas.cloudevents import THRESHOLD
 from schemas.cloudevents import decode as decode_event
 from schemas.messages import DriftEpisode, Member
 from schemas.messages import Message as Fact
@@ -74,7 +76,7 @@ def report(log: LogReader) -> Report:
     """Tell the run whose log this is."""
     rows = examples(log)
     judged = rows.filter(pl.col("_prediction").is_not_null())
-    right = (judged["_prediction"] >= 0.5).cast(pl.Int8) == judged["_label"] if judged.height else pl.Series([])
+    right = (judged["_prediction"] >= THRESHOLD).cast(pl.Int8) == judged["_label"] if judged.height else pl.Series([])
     return Report(
         events=sum(batch.num_rows for batch in batches(log, "records")),
         predictions=distinct_predictions(log),
@@ -105,8 +107,8 @@ def examples(log: LogReader) -> pl.DataFrame:
     parts = []
     for partition in range(log.partitions("examples")):
         place = Place("examples", partition)
-        for message in log.read(place, log.begin(place), log.end(place)):
-            parts.append(pl.from_arrow(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID))  # type: ignore[union-attr]
+        messages = log.read(place, log.begin(place), log.end(place))
+        parts.extend(pl.DataFrame(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID) for message in messages)
     rows = pl.concat(parts) if parts else _nothing()
     return rows.unique(b.EVENT_ID, keep="first", maintain_order=True).sort("_label_time", b.SOURCE, b.POSITION, b.ROW)
 
@@ -166,10 +168,7 @@ def _log_loss(judged: pl.DataFrame) -> float | None:
 
 def _curve(right: Any) -> list[Point]:
     ends = np.unique(np.linspace(0, len(right), BUCKETS + 1).astype(int)).tolist()
-    return [
-        Point(end, end - start, float(np.mean(right[start:end])))
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    return [Point(end, end - start, float(np.mean(right[start:end]))) for start, end in pairwise(ends)]
 
 
 def _swaps(judged: pl.DataFrame) -> dict[int, int]:

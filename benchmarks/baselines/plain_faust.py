@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from typing import Any
 
 import faust
 
@@ -16,14 +17,21 @@ from benchmarks.baselines.work import Work
 def build(brokers: str, prefix: str, count: int) -> faust.App:
     """The app; it ends its process after `count` events."""
     app = faust.App(
-        f"{prefix}faust", broker=f"kafka://{brokers}", value_serializer="raw", key_serializer="raw", web_enabled=False,
-        topic_disable_leader=True, topic_allow_declare=False, datadir=tempfile.mkdtemp(), consumer_auto_offset_reset="earliest",
-    )  # fmt: skip
+        f"{prefix}faust",
+        broker=f"kafka://{brokers}",
+        value_serializer="raw",
+        key_serializer="raw",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        datadir=tempfile.mkdtemp(),
+        consumer_auto_offset_reset="earliest",
+    )
     events = app.topic(f"{prefix}events", value_type=bytes, value_serializer="raw")
     predictions = app.topic(f"{prefix}predictions", value_type=bytes, value_serializer="raw")
     work, watch = Work(), Watch()
 
-    async def predict(stream: faust.Stream) -> None:
+    async def predict(stream: Any) -> None:
         done = 0
         async for value in stream:
             watch.start()

@@ -11,12 +11,10 @@ from benchmarks.baselines.clock import Watch
 
 def main(brokers: str, prefix: str, count: int) -> None:
     """Pass `count` messages on."""
-    consumer = Consumer(
-        {"bootstrap.servers": brokers, "group.id": f"{prefix}raw", "auto.offset.reset": "earliest", "enable.auto.commit": False}
-    )  # fmt: skip
-    producer = Producer(
-        {"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
-    )  # fmt: skip
+    common = {"bootstrap.servers": brokers}
+    reading = {"group.id": f"{prefix}raw", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    writing = {"enable.idempotence": True, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000}
+    consumer, producer = Consumer(common | reading), Producer(common | writing)
     consumer.subscribe([f"{prefix}events"])
     watch, done = Watch(), 0
     while done < count:
@@ -24,7 +22,7 @@ def main(brokers: str, prefix: str, count: int) -> None:
         if messages:
             watch.start()
         for each in messages:
-            producer.produce(f"{prefix}predictions", each.value(), each.key(), each.partition())
+            producer.produce(f"{prefix}predictions", each.value(), each.key(), each.partition() or 0)
         done += len(messages)
         producer.poll(0)
     producer.flush()
