@@ -28,7 +28,10 @@ class Expressions:
         The frame holds the event's columns; others are ignored. Never fails on a value.
         """
         if frame.height == 1:
-            return self.compute(pl.concat([frame, frame])).head(1)
-        # polars computes with a chunk of one row as with a constant, which rounds differently
-        # (x ** 3 becomes x * x * x). One chunk of several rows is always a column.
+            return self._several(pl.concat([frame, frame.clear(1)])).head(1)
+        return self._several(frame)
+
+    def _several(self, frame: pl.DataFrame) -> pl.DataFrame:
+        # polars computes with one row, or with a chunk of one row, as with a constant, and rounds
+        # that differently (power(x, 3) becomes x * x * x). Several different rows are a column.
         return frame.rechunk().select(self._features)

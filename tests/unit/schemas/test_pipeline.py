@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -242,7 +243,7 @@ def test_the_template_is_a_pipeline_of_that_name() -> None:
         template("Shop")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"headrace init"):
         load(tmp_path / "none.yaml")
     with pytest.raises(PipelineError, match="cannot be read"):
@@ -264,7 +265,7 @@ def test_durations_are_milliseconds(text: str, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1w", "-1s", "1.5h", "99999d", 5, None, True, "1h30m"])
 def test_other_texts_are_no_durations(text: object) -> None:
-    with pytest.raises(ValueError, match="duration|too long"):
+    with pytest.raises(ValueError, match=r"duration|too long"):
         milliseconds(text)
 
 
