@@ -1,0 +1,209 @@
+"""Models as artefacts: stored by training, and by serving fetched, verified, loaded and warmed up before they answer.
+
+Files are skops with a constant list of types: nothing outside of it is ever constructed, whatever a file asks for.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import sklearn
+import skops.io
+from pydantic import ValidationError
+from skops.io.exceptions import UntrustedTypesFoundException
+from threadpoolctl import threadpool_limits
+
+from runtime.errors import HeadraceError
+from runtime.store import NotStored, Store
+from schemas import batch as b
+from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
+from schemas.encoding import Encoding, FeatureType
+from schemas.messages import Member
+
+TRUSTED = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.utils.validation.check_array",
+)
+"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs."""
+
+OUTPUT = "_output"
+"""Column of the warm-up rows: what the model answered when it was made."""
+
+TOLERANCE = 1e-9
+"""Other processors and batch sizes may round sums in another order, not more."""
+
+MANIFEST_BYTES, FILE_BYTES = 1 << 20, 256 << 20
+
+_UNLOADABLE = (
+    UntrustedTypesFoundException,
+    zipfile.BadZipFile,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    NotImplementedError,
+    EOFError,
+    RecursionError,
+)
+
+
+class ModelRefused(HeadraceError):
+    """An artefact is not what was announced, or does not answer as it did when it was made."""
+
+
+class Estimator(Protocol):
+    """A fitted binary classifier of scikit-learn."""
+
+    def predict_proba(self, matrix: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that may answer.
+
+    Attributes:
+        version: Version of the member.
+        encoding: How batches become its input.
+        estimator: What answers.
+    """
+
+    version: int
+    encoding: Encoding
+    estimator: Estimator
+
+    def score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
+        """Probability of the second class for each row."""
+        return answer(self.estimator, self.encoding.matrix(batch))
+
+
+def answer(estimator: Estimator, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Probability of the second class for each row, none for no rows."""
+    return estimator.predict_proba(matrix)[:, 1] if len(matrix) else np.empty(0)
+
+
+def one_thread() -> None:
+    """Let numerics of the calling thread use one core: the cores belong to the partitions, and sums keep their order."""
+    threadpool_limits(1)
+
+
+# --- storing ----------------------------------------------------------------------------------
+
+
+def digest_of(manifest: Manifest, rows: pa.RecordBatch, outputs: npt.NDArray[np.float64]) -> str:
+    """The digest of the model that a manifest describes."""
+    matrix = manifest.encoding.matrix(rows)
+    return model_digest(manifest.estimator, manifest.params, manifest.seed, manifest.encoding, matrix, outputs)
+
+
+def save(store: Store, directory: str, estimator: Estimator, rows: pa.RecordBatch, manifest: Manifest) -> bytes:
+    """Store an artefact; returns the manifest as it is stored. Storing the same model again changes nothing.
+
+    The manifest is written last: where there is one, the files that it names are there.
+
+    Args:
+        store: The artefact store.
+        directory: The artefact's path.
+        estimator: The fitted estimator.
+        rows: The warm-up rows, feature columns alone.
+        manifest: Its `files` are filled in here.
+    """
+    warmup = rows.append_column(OUTPUT, pa.array(answer(estimator, manifest.encoding.matrix(rows))))
+    files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup)}
+    kept = {name: store.put(f"{directory}/{name}", value) for name, value in files.items()}
+    listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in kept.items()}
+    text = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2)
+    return store.put(f"{directory}/{MANIFEST}", text.encode())
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> Model:
+    """Fetch, verify, load and warm up an announced model.
+
+    Args:
+        store: The artefact store.
+        member: The announcement.
+        features: What the pipeline computes.
+
+    Raises:
+        ModelRefused: It is not what was announced; the text says in which respect.
+        Transient: The store is away.
+    """
+    try:
+        manifest = _manifest(store, member)
+        _fits(manifest, member, features)
+        files = {name: _file(store, member, name, manifest.files[name]) for name in (MODEL, WARMUP)}
+    except NotStored as error:
+        raise ModelRefused(f"member {member.version}: {error}") from error
+    return load(files, manifest)
+
+
+def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
+    """The model in verified files, warmed up.
+
+    Raises:
+        ModelRefused: A file cannot be read, or the model answers otherwise than when it was made.
+    """
+    try:
+        estimator = skops.io.loads(files[MODEL], trusted=list(TRUSTED))
+        warmup = b.decode(files[WARMUP])
+        model = Model(manifest.version, manifest.encoding, estimator)
+        _warm_up(model, warmup, manifest)
+    except _UNLOADABLE as error:
+        raise ModelRefused(f"member {manifest.version} cannot be loaded: {type(error).__name__}: {error}") from error
+    return model
+
+
+def _manifest(store: Store, member: Member) -> Manifest:
+    text = store.get(f"{member.uri}/{MANIFEST}", MANIFEST_BYTES)
+    if sha256(text) != member.manifest_sha256:
+        raise ModelRefused(f"member {member.version}: {MANIFEST} has another SHA-256 than was announced")
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelRefused(f"member {member.version}: {MANIFEST} is not a manifest: {error}") from error
+
+
+def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType]) -> None:
+    said = (member.model, member.version, member.digest, tuple(member.features))
+    if (manifest.model, manifest.version, manifest.digest, tuple(manifest.features)) != said:
+        raise ModelRefused(f"member {member.version}: the manifest describes another model than was announced")
+    if manifest.features != dict(features):
+        missing = [name for name, kind in manifest.features.items() if features.get(name) != kind]
+        raise ModelRefused(f"member {member.version} needs other features than the pipeline computes: {missing}")
+    if not {MODEL, WARMUP} <= manifest.files.keys():
+        raise ModelRefused(f"member {member.version}: the manifest does not name {MODEL} and {WARMUP}")
+    if manifest.files[MODEL].sha256 != member.sha256:
+        raise ModelRefused(f"member {member.version}: {MODEL} has another SHA-256 than was announced")
+
+
+def _file(store: Store, member: Member, name: str, expected: File) -> bytes:
+    value = store.get(f"{member.uri}/{name}", min(expected.size, FILE_BYTES))
+    if len(value) != expected.size or sha256(value) != expected.sha256:
+        raise ModelRefused(f"member {member.version}: {name} is not the file that the manifest names (SHA-256 differs)")
+    return value
+
+
+def _warm_up(model: Model, warmup: pa.RecordBatch, manifest: Manifest) -> None:
+    recorded = warmup.column(OUTPUT).to_numpy(zero_copy_only=False)
+    if digest_of(manifest, warmup, recorded) != manifest.digest:
+        raise ModelRefused(f"member {model.version}: parameters and warm-up outputs do not have the announced digest")
+    outputs = model.score(warmup)
+    if not len(outputs) or not np.allclose(outputs, recorded, rtol=0.0, atol=TOLERANCE):
+        raise ModelRefused(f"member {model.version} answers the warm-up rows otherwise than when it was made")
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what a fit depends on."""
+    modules = {"numpy": np, "pyarrow": pa, "scikit-learn": sklearn, "skops": skops}
+    return {name: str(module.__version__) for name, module in modules.items()}

@@ -1,0 +1,101 @@
+"""The manifest of an artefact: what a stored model is, what it was made from, and what its files must be.
+
+It lies beside the model as `manifest.json`. Its SHA-256 is announced, and it holds those of the other files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.encoding import Encoding, FeatureType
+from schemas.messages import Cause, Scalar
+
+MANIFEST, MODEL, WARMUP = "manifest.json", "model.skops", "warmup.arrow"
+SHA256 = "^[0-9a-f]{64}$"
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class File(_Closed):
+    """One file of the artefact."""
+
+    sha256: str = Field(pattern=SHA256, description="SHA-256 of its bytes.")
+    size: int = Field(ge=0, description="Bytes.")
+
+
+class Dataset(_Closed):
+    """The rows of a fit, such that anyone with the log can make them again.
+
+    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff`, each event once, in the order
+    of (label time, source, position, row), and of these the newest `rows`: they hash to `digest`.
+    """
+
+    positions: dict[int, tuple[int, int]] = Field(description="Partition of `examples`: offsets [from, to).")
+    rows: int = Field(ge=1, description="Rows, the held-out ones included.")
+    held_out: int = Field(ge=0, description="Newest rows that the model was not fitted on, but checked on.")
+    label_cutoff: int = Field(description="Label time of the newest row, epoch ms.")
+    digest: str = Field(pattern=SHA256, description="SHA-256 over identity, label and features of the rows.")
+
+
+class Manifest(_Closed):
+    """What a stored model is."""
+
+    model: str = Field(description="Name of the model: that of the pipeline.")
+    version: int = Field(ge=1, description="Version, counted up per model.")
+    pipeline_digest: str = Field(description="Digest of the specification that it was fitted for.")
+    features: dict[str, FeatureType] = Field(min_length=1, description="Its inputs, in order.")
+    vocabulary: dict[str, tuple[str, ...]] = Field(description="Known values of each category; the index is the code.")
+    classes: tuple[bool | str, bool | str] = Field(description="The label's values; it answers P(second).")
+    estimator: str = Field(description="Name of the estimator.")
+    params: dict[str, Scalar] = Field(description="The estimator's parameters.")
+    dataset: Dataset
+    seed: int = Field(ge=0, description="Seed of everything random in the fit.")
+    metrics: dict[str, float] = Field(description="Metrics on the held-out rows, by name.")
+    libraries: dict[str, str] = Field(description="Versions that it was made with.")
+    files: dict[str, File] = Field(description="The other files of the artefact.")
+    digest: str = Field(pattern=SHA256, description="Digest of parameters and warm-up outputs.")
+    cause: Cause = Field(description="What it was fitted for.")
+
+    @property
+    def encoding(self) -> Encoding:
+        """How batches become its input."""
+        return Encoding(self.features, self.vocabulary)
+
+
+def sha256(value: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(value).hexdigest()
+
+
+def model_digest(
+    estimator: str,
+    params: Mapping[str, Any],
+    seed: int,
+    encoding: Encoding,
+    matrix: npt.NDArray[np.float64],
+    outputs: npt.NDArray[np.float64],
+) -> str:
+    """What makes two models the same: what was fitted, on which encoding, and what it answers to the warm-up rows.
+
+    Model files cannot be compared by their bytes: they hold times and addresses.
+    """
+    story = {
+        "estimator": estimator,
+        "params": dict(params),
+        "seed": seed,
+        "features": list(encoding.types.items()),
+        "vocabulary": {name: list(values) for name, values in encoding.vocabulary.items()},
+    }
+    state = hashlib.sha256(json.dumps(story, sort_keys=True, separators=(",", ":")).encode())
+    for numbers in (matrix, outputs):
+        state.update(np.ascontiguousarray(numbers, "<f8").tobytes())
+    return state.hexdigest()

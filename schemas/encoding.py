@@ -1,0 +1,80 @@
+"""From feature columns to the matrix that a model computes with: the same for fitting and for serving.
+
+A number stays what it is, a category becomes its index in the artefact's vocabulary, and whatever is missing or was
+never seen becomes NaN. Nothing in a column can fail: the model meets strange values, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+FeatureType = Literal["number", "category"]
+Matrix = npt.NDArray[np.float64]
+
+LARGEST = 1e30
+"""Numbers beyond it, infinity included, count as this much: squares and scaled values stay finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the columns of a batch become a matrix.
+
+    Attributes:
+        types: Type of each feature, in the order of the matrix's columns.
+        vocabulary: The known values of each category; the index is the code.
+    """
+
+    types: Mapping[str, FeatureType]
+    vocabulary: Mapping[str, tuple[str, ...]]
+
+    @property
+    def categories(self) -> list[int]:
+        """The matrix's columns that hold codes."""
+        return [index for index, kind in enumerate(self.types.values()) if kind == "category"]
+
+    def matrix(self, batch: pa.RecordBatch) -> Matrix:
+        """The features, shape (rows, features); other columns of the batch are ignored.
+
+        Raises:
+            KeyError: A feature is not among the columns.
+        """
+        matrix = np.empty((batch.num_rows, len(self.types)), order="F")
+        for index, (name, kind) in enumerate(self.types.items()):
+            column = batch.column(name)
+            matrix[:, index] = self._codes(name, column) if kind == "category" else _numbers(column)
+        return np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+
+    def _codes(self, name: str, column: pa.Array) -> npt.NDArray[np.float64]:
+        known = pa.array(self.vocabulary.get(name, ()), pa.string())
+        return _numbers(pc.index_in(column, value_set=known))
+
+
+def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+    if column.type != pa.float64():
+        column = column.cast(pa.float64())
+    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def learn(batch: pa.RecordBatch, types: Mapping[str, FeatureType], most: int) -> Encoding:
+    """The encoding that knows the batch's categories: the most frequent ones, equal counts in the order of the text.
+
+    Args:
+        batch: The rows that a model is fitted on.
+        types: Type of each feature.
+        most: Most categories of one feature that are kept apart.
+    """
+    names = [name for name, kind in types.items() if kind == "category"]
+    return Encoding(dict(types), {name: _frequent(batch.column(name), most) for name in names})
+
+
+def _frequent(column: pa.Array, most: int) -> tuple[str, ...]:
+    counts = pc.value_counts(column.drop_null()).to_pylist()
+    ranked = sorted(counts, key=lambda each: (-each["counts"], each["values"]))
+    return tuple(sorted(each["values"] for each in ranked[:most]))
