@@ -22,8 +22,11 @@ class Ending(NamedTuple):
     """How a worker ended. `code` is 0 for a drained one; `error` names the exception's class, `text` is its message."""
 
     code: int
-    error: str
-    text: str
+    error: str = ""
+    text: str = ""
+
+
+KILLED = Ending(-9, "Killed")
 
 
 class Member(Protocol):
@@ -45,11 +48,13 @@ class Member(Protocol):
         """Whether it stands still (a handler with the option `freeze` stops itself)."""
 
     def thaw(self) -> None:
-        """Let a frozen one go on, nine seconds after it froze."""
+        """Let a frozen one go on; in virtual time nine seconds have passed by then."""
 
 
 class Rig(Protocol):
     """A log of its own for one case."""
+
+    name: str
 
     def make(self, partitions: Mapping[str, int]) -> None:
         """Make topics, by logical name."""
@@ -60,7 +65,7 @@ class Rig(Protocol):
         """Write one message behind the last one."""
 
     def marker(self, place: Place) -> None:
-        """Use up an offset as the end of a transaction does: one aborted message with its marker, or just the gap."""
+        """Use up offsets as an aborted transaction does: a message that nobody may see, and its marker."""
 
     def read(self, place: Place) -> list[Message]:
         """Everything that a reader may see."""
@@ -74,8 +79,5 @@ class Rig(Protocol):
     def start(self, handler: str, **options: Any) -> Member:
         """Start a worker in `GROUP` with a handler of `tests.contract.handlers`, by name."""
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
         """Let the workers work until the condition holds; AssertionError that says `what` when it does not."""
-
-    def settle(self) -> None:
-        """Let the workers work for as long as one needs to do what it should not do: a second."""
