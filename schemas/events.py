@@ -77,12 +77,12 @@ class Rejection:
 
 def event_type(spec: Pipeline) -> type[msgspec.Struct]:
     """The struct of an event; nullable fields that are absent are UNSET, null ones None."""
-    return _struct("Event", spec.event_fields)
+    return _struct("Event", spec.event_fields, spec.events.id)
 
 
 def label_type(spec: Pipeline) -> type[msgspec.Struct]:
     """The struct of a label: id, entity and time where the pipeline has them, and the label."""
-    return _struct("Label", spec.label_fields)
+    return _struct("Label", spec.label_fields, spec.labels.id)
 
 
 def arrow_schema(spec: Pipeline) -> pa.Schema:
@@ -106,19 +106,28 @@ def label_columns(labels: Sequence[msgspec.Struct], spec: Pipeline) -> list[pa.A
 
 
 def milliseconds(moment: int | datetime) -> int:
-    """Epoch milliseconds of a timestamp field's value, rounded down."""
-    return moment if isinstance(moment, int) else (moment - _EPOCH) // _MILLISECOND
+    """Epoch milliseconds of a timestamp field's value, rounded down.
+
+    A time whose UTC lies outside the years 1 to 9999, by its offset alone, counts as the nearest
+    one inside, because nothing behind could print it.
+    """
+    if isinstance(moment, int):
+        return moment
+    low, high = YEARS_1_TO_9999
+    return min(max((moment - _EPOCH) // _MILLISECOND, low), high)
 
 
 # --- types ------------------------------------------------------------------------------------
 
 
-def _struct(name: str, fields: Mapping[str, FieldSpec]) -> type[msgspec.Struct]:
-    required = [(key, _annotation(field)) for key, field in fields.items() if not field.nullable]
+def _struct(name: str, fields: Mapping[str, FieldSpec], key: str | None) -> type[msgspec.Struct]:
+    forms = {name: _annotation(field) for name, field in fields.items()}
+    if key is not None and fields[key].values is None:
+        # An id names a row everywhere; CloudEvents has no empty subject either.
+        forms[key] = Annotated[str, msgspec.Meta(min_length=1, max_length=fields[key].max_length)]
+    required = [(name, form) for name, form in forms.items() if not fields[name].nullable]
     nullable = [
-        (key, _annotation(field) | None | msgspec.UnsetType, msgspec.UNSET)
-        for key, field in fields.items()
-        if field.nullable
+        (name, form | None | msgspec.UnsetType, msgspec.UNSET) for name, form in forms.items() if fields[name].nullable
     ]
     return msgspec.defstruct(name, [*required, *nullable], forbid_unknown_fields=True, gc=False, frozen=True)
 
