@@ -51,7 +51,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.type != type_of(model):
             raise EnvelopeError(f"{self.id}: is a {self.type}, not a {type_of(model)}")
         try:
-            return model.model_validate_json(bytes(self.data))
+            return model.from_json(bytes(self.data))
         except ValidationError as error:
             raise EnvelopeError(f"{self.id}: is not a valid {self.type}: {error}") from error
 

@@ -29,12 +29,18 @@ def documents() -> dict[str, str]:
 
 def _document(model: type[BaseModel], uri: str) -> str:
     mode: Literal["validation", "serialization"] = "validation" if model is Pipeline else "serialization"
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": uri,
-        **model.model_json_schema(mode=mode),
-    }
+    body = model.model_json_schema(mode=mode)
+    if model is not Pipeline:
+        _open(body)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": uri, **body}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _open(schema: dict[str, Any]) -> None:
+    """Let a subscriber accept fields that a newer writer may add."""
+    for block in (schema, *schema.get("$defs", {}).values()):
+        if block.get("additionalProperties") is False:
+            del block["additionalProperties"]
 
 
 def write(folder: Path = FOLDER) -> None:

@@ -1,7 +1,8 @@
 """The facts that Headrace tells, one frozen model per public message.
 
 Event times are milliseconds of the epoch in columns and RFC 3339 texts on the wire. Readers ignore
-fields that they do not know, so that a newer writer does not break them; writers cannot make any.
+fields that they do not know (`from_json`), so that a newer writer does not break them; writers
+cannot make any.
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 Scalar = bool | int | float | str | None
 """A single figure or word of evidence."""
@@ -31,6 +41,7 @@ Time = Annotated[
     AwareDatetime,
     AfterValidator(lambda time: time.astimezone(UTC)),
     PlainSerializer(rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Positions = dict[str, int]
 """`<topic>/<partition>` to the offset up to which (inclusive) its messages had been read."""
@@ -39,23 +50,26 @@ Positions = dict[str, int]
 class Message(BaseModel):
     """Base of the public messages; `what` and `schema_version` make the CloudEvents type."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     what: ClassVar[str]
     schema_version: ClassVar[int] = 1
 
     @classmethod
     def written(cls, **fields: object) -> Self:
-        """A message to send; unlike reading, an unknown field is a TypeError."""
-        if unknown := fields.keys() - cls.model_fields.keys():
-            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        """A message to send, from fields as they come; ValidationError where one does not fit."""
         return cls.model_validate(fields)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """The message of JSON bytes, unknown fields ignored; ValidationError where it is none."""
+        return cls.model_validate_json(data, extra="ignore")
 
 
 class Source(BaseModel):
     """Where a row came in: its identity in the log."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: int = Field(ge=0, description="Partition of the events topic.")
     position: int = Field(ge=0, description="Offset in that partition.")
@@ -110,7 +124,7 @@ class DriftEpisode(Message):
 class Cause(BaseModel):
     """What a fit was made for."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["first", "drift", "growth", "operator", "schema"] = Field(description="Sort of trigger.")
     id: str = Field(description="Id of the episode, wish or other trigger.")
@@ -156,6 +170,14 @@ class Pool(Message):
     weights: dict[int, float] = Field(description="Weight of each member at this moment, sum 1.")
     strategy: Literal["blend", "champion"] = Field(description="How outputs become one.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+
+    @model_validator(mode="after")
+    def _speaks_of_its_members(self) -> Self:
+        if not {self.leader, self.anchor} <= set(self.members):
+            raise ValueError("leader and anchor must be members")
+        if self.weights.keys() != set(self.members):
+            raise ValueError("weights must name each member once")
+        return self
 
     @property
     def key(self) -> str:
