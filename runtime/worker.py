@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import TypeVar
 
 from runtime.clock import SystemClock
 from runtime.dead_letters import dead_letter
@@ -18,6 +19,8 @@ from runtime.metrics import Metrics
 from runtime.ports import Carrier, Clock, Handler, Message, Outgoing, Place, Poll, Polled
 
 log = logging.getLogger("headrace.worker")
+
+Answer = TypeVar("Answer")
 
 POLL_SECONDS = 0.2
 COMMIT_SECONDS = 1.0
@@ -83,6 +86,8 @@ class Worker:
         self._handled: dict[Place, int] = {}
         self._committed_at = self._ticked_at = self._clock.monotonic()
         self._failures = 0
+        self._held: list[Polled] = []
+        self._followed: Mapping[Place, int] = {}
         self.owned: set[Place] = set()
         self.ready = False
         self.stepped_at = self._clock.monotonic()
@@ -113,9 +118,10 @@ class Worker:
         if self._lease is not None:
             self._lease.renew()
         poll = self._carrier.poll(timeout)
-        self._rebalance(poll)
-        if poll.polled:
-            self._process(poll.polled)
+        self._take(poll)
+        polled, self._held = self._held, []
+        if polled and not self._stop.is_set():
+            self._process(polled)
         self._tick()
         if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self._commit()
@@ -123,16 +129,33 @@ class Worker:
         self.ready = bool(self.owned) or not self._handler.inputs or self._handler.leads
         return bool(poll.polled or poll.gained or poll.lost)
 
+    def _take(self, poll: Poll) -> None:
+        """Note what a poll brought. Held messages of lost partitions go: another member handles them."""
+        self._held = [run for run in self._held if _place(run) not in poll.lost] + [*poll.polled]
+        self._rebalance(poll)
+
     def _follow(self) -> None:
-        positions = self._handler.follow(self._carrier.log) if self._handler.follows else {}
-        self._carrier.follow(positions)
-        ends = {place: self._carrier.log.end(place) for place in positions}
-        while any(self._carrier.following().get(place, 0) < end for place, end in ends.items()):
-            polled = self._carrier.poll(POLL_SECONDS).polled
-            if polled:
-                self._process(polled)
-            if self._stop.is_set():
-                return
+        carrier = self._carrier
+        positions = self._retry(lambda: self._handler.follow(carrier.log)) if self._handler.follows else {}
+        ends = self._retry(lambda: {place: carrier.log.end(place) for place in positions})
+        self._followed = positions
+        carrier.follow(positions)
+        while self._followed is positions and self._behind(ends) and not self._stop.is_set():
+            self._catch_up()
+
+    def _behind(self, ends: Mapping[Place, int]) -> bool:
+        following = self._carrier.following()
+        return any(following.get(place, 0) < end for place, end in ends.items())
+
+    def _catch_up(self) -> None:
+        """Handle what is followed; a leader's inputs, which come along, are held back until it has caught up."""
+        if self._lease is not None:
+            self._lease.renew()
+        self._take(self._carrier.poll(POLL_SECONDS))
+        followed = [run for run in self._held if _place(run) in self._followed]
+        self._held = [run for run in self._held if _place(run) not in self._followed]
+        if followed:
+            self._process(followed)
 
     def _rebalance(self, poll: Poll) -> None:
         if not (poll.lost or poll.gained):
@@ -143,36 +166,45 @@ class Worker:
         self.owned = (self.owned - poll.lost) | poll.gained
         log.info("rebalanced", extra={"lost": sorted(poll.lost), "gained": sorted(poll.gained)})
         for place in sorted(poll.gained):
-            owed = self._retry(place)
-            self._publish(owed)
+            self._publish(self._restored(place))
         if self._handler.leads:
             self._lead(poll)
 
     def _lead(self, poll: Poll) -> None:
         seat = Place(self._handler.inputs[0], 0)
+        if seat in poll.lost:  # what was followed is another leader's now, or will be read again
+            self._held = [run for run in self._held if _place(run) not in self._followed]
+            self._followed = {}
+            self._carrier.follow({})
         if seat in poll.gained:
             self._follow()
-        elif seat in poll.lost:
-            self._carrier.follow({})
 
-    def _retry(self, place: Place) -> list[Outgoing]:
+    def _restored(self, place: Place) -> list[Outgoing]:
+        return self._retry(lambda: list(self._handler.restore(place, self._carrier.log)))
+
+    def _retry(self, call: Callable[[], Answer]) -> Answer:
         while True:
             try:
-                return list(self._handler.restore(place, self._carrier.log))
+                answer = call()
             except Transient as error:
                 self._back_off(error)
+            else:
+                self._failures = 0
+                return answer
 
     def _process(self, polled: Sequence[Polled]) -> None:
         began = self._clock.monotonic()
-        for outgoing in self._steps(polled):
+        handled, steps = self._begin(polled)
+        for outgoing in steps:
             self._publish(outgoing)
-        for topic, partition, messages in polled:
+        # A refused message at the end stays uncommitted: no output covers it yet, and a commit above them is a hole.
+        for topic, partition, messages in handled:
             self._handled[Place(topic, partition)] = messages[-1].offset + 1
             self._metrics.messages(topic, len(messages))
         self._metrics.handled(self._clock.monotonic() - began)
 
-    def _steps(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """The handler's lists; the first one is asked for until it neither dead-letters nor waits."""
+    def _begin(self, polled: Sequence[Polled]) -> tuple[Sequence[Polled], Iterator[Sequence[Outgoing]]]:
+        """What the handler took, and its lists; the first one is asked for until it neither dead-letters nor waits."""
         while polled:
             try:
                 steps = iter(self._handler.handle(polled))
@@ -183,8 +215,8 @@ class Worker:
                 self._back_off(error)
             else:
                 self._failures = 0
-                yield from chain((first,), steps)
-                return
+                return polled, chain((first,), steps)
+        return (), iter(())
 
     def _refuse(self, polled: Sequence[Polled], error: InvalidMessage) -> list[Polled]:
         place = Place(error.topic, error.partition)
@@ -237,6 +269,10 @@ class Worker:
 
     def _committable(self) -> Mapping[Place, int]:
         return {place: offset for place, offset in self._handled.items() if place in self.owned}
+
+
+def _place(run: Polled) -> Place:
+    return Place(run.topic, run.partition)
 
 
 def _find(polled: Sequence[Polled], error: InvalidMessage) -> Message:
