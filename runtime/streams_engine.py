@@ -30,6 +30,7 @@ log = logging.getLogger("headrace.streams")
 
 START_SECONDS = 60.0
 STOP_SECONDS = 4.0
+COMMIT_SECONDS = 1.0
 FETCH_MESSAGES = 64
 LARGEST_BYTES = MAX_MESSAGE_BYTES + (2 << 20)
 """Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""
@@ -188,7 +189,7 @@ def _app(brokers: str, group: str, datadir: Path) -> App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         table_standby_replicas=0,
-        broker_commit_interval=1.0,
+        broker_commit_interval=COMMIT_SECONDS,
         broker_session_timeout=6.0,
         broker_heartbeat_interval=1.0,
         broker_request_timeout=40.0,
