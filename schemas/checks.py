@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from schemas import sql
 from schemas.sql_functions import Kind
+from schemas.sql_tokens import near as suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from schemas.spec import Pipeline
+
+__all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "suggestion"]
 
 Place = tuple[str, ...]
 Problem = tuple[Place, str]
@@ -24,12 +26,6 @@ KINDS: dict[str, Kind] = {
     "text": "text",
     "timestamp": "time",
 }
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean x?)` where something known is close, else nothing."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def contradictions(spec: Pipeline) -> list[Problem]:
