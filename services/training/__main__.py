@@ -1,0 +1,27 @@
+"""Composition root of training: `python -m services.training`."""
+
+from __future__ import annotations
+
+from runtime import service
+from runtime.kafka import KafkaCarrier
+from runtime.store import Store
+from runtime.worker import Worker
+from services.training.handler import Training
+from services.training.settings import Settings
+
+
+def build(context: service.Context, settings: Settings) -> list[Worker]:
+    """The controller on kafka-python. A store that is not writable shows here, before anything is read."""
+    store = Store(settings.artefacts)
+    store.check()
+    carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
+    return [context.worker(Training(context.spec, store, context.metrics), carrier)]
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    service.run("training", Settings, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What a controller says about a fit: the manifest, the member, the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.artefact import MODEL, Dataset, Manifest, model_digest, sha256
+from schemas.encoding import FeatureType
+from schemas.messages import Cause, Member, Pool
+from schemas.pipeline import Pipeline
+from services.training.domain.fitting import Fit
+from services.training.domain.rows import content_digest, times
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fit that was accepted, with what it was made from."""
+
+    version: int
+    cause: Cause
+    cutoff: int
+    rows: pa.RecordBatch
+    positions: Mapping[int, tuple[int, int]]
+    fit: Fit
+
+    @property
+    def dataset(self) -> Dataset:
+        """The rows, such that they can be found again."""
+        return Dataset(
+            positions=dict(self.positions),
+            rows=self.rows.num_rows,
+            held_out=self.fit.held_out.num_rows,
+            label_cutoff=int(times(self.rows).max()),
+            digest=content_digest(self.rows, self.fit.encoding.types),
+        )
+
+
+def directory(manifest: Manifest) -> str:
+    """Where the artefact lies: named by content too, so that another log's version 1 is another artefact."""
+    return f"models/{manifest.model}/{manifest.version}-{manifest.digest[:12]}"
+
+
+def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, str]) -> Manifest:
+    """The manifest, without the files."""
+    fit, features = candidate.fit, _features(spec)
+    matrix = fit.encoding.matrix(fit.warm_up)
+    outputs = fit.classifier.predict_proba(matrix)[:, 1]
+    digest = model_digest(spec.model.estimator, spec.model.params, fit.seed, fit.encoding, matrix, outputs)
+    first, second = spec.classes
+    return Manifest(
+        model=spec.pipeline,
+        version=candidate.version,
+        pipeline_digest=spec.digest,
+        features=features,
+        vocabulary=dict(fit.encoding.vocabulary),
+        classes=(first, second),
+        estimator=spec.model.estimator,
+        params=dict(spec.model.params),
+        dataset=candidate.dataset,
+        seed=fit.seed,
+        metrics=fit.verdict.metrics,
+        libraries=dict(libraries),
+        files={},
+        digest=digest,
+        cause=candidate.cause,
+    )
+
+
+def _features(spec: Pipeline) -> dict[str, FeatureType]:
+    return dict(spec.feature_types)
+
+
+def member_of(stored: bytes, epoch: int) -> Member:
+    """The announcement of a stored artefact, from its manifest's bytes."""
+    manifest = Manifest.model_validate_json(stored)
+    return Member(
+        model=manifest.model,
+        version=manifest.version,
+        uri=directory(manifest),
+        sha256=manifest.files[MODEL].sha256,
+        manifest_sha256=sha256(stored),
+        digest=manifest.digest,
+        pipeline_digest=manifest.pipeline_digest,
+        features=tuple(manifest.features),
+        trained_through={f"examples/{each}": stop - 1 for each, (_, stop) in manifest.dataset.positions.items()},
+        rows=manifest.dataset.rows,
+        metrics=manifest.metrics,
+        cause=manifest.cause,
+        epoch=epoch,
+    )
+
+
+def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) -> Pool:
+    """The pool in which a member is alone, leads and is watched, from the pane after its newest row on."""
+    return Pool(
+        model=member.model,
+        version=version,
+        members=(member.version,),
+        leader=member.version,
+        anchor=member.version,
+        reference_pane=(cutoff // pane + 1) * pane,
+        weights={member.version: 1.0},
+        strategy="blend",
+        epoch=epoch,
+    )

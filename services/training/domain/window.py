@@ -1,0 +1,129 @@
+"""The newest labelled rows of all partitions, and how far each partition has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from services.training.domain.rows import (
+    BEGINNING,
+    OFFSET,
+    ORDER,
+    PARTITION,
+    identities,
+    newest,
+    numbers,
+    remembered,
+    times,
+    unseen,
+)
+
+class Window:
+    """What a controller remembers of `examples`.
+
+    Args:
+        features: Names of the features.
+        partitions: Number of partitions of `examples`.
+        size: Most rows that a fit takes; twice as many are kept, so that a late trigger finds its rows.
+        lateness: Milliseconds that a partition's time is held back.
+    """
+
+    def __init__(self, features: Sequence[str], partitions: int, size: int, lateness: int) -> None:
+        self._features, self._size, self._lateness = tuple(features), size, lateness
+        self._parts: list[pa.RecordBatch] = []
+        self._known: set[tuple[int, int]] = set()
+        self._passed = dict.fromkeys(range(partitions), BEGINNING)
+        self._marks: dict[int, list[tuple[int, int]]] = {each: [] for each in range(partitions)}
+        self.next = dict.fromkeys(range(partitions), 0)
+
+    @property
+    def frontier(self) -> int:
+        """Highest order up to which every row is here; below every time before all partitions have spoken."""
+        return min(self._passed.values()) - 1
+
+    def begin(self, partition: int, offset: int, watermark: int | None) -> None:
+        """Reading starts at an offset; the message before it has this watermark, None where there is none."""
+        self.next[partition] = offset
+        self._pass(partition, watermark)
+
+    def add(self, partition: int, offset: int, batch: pa.RecordBatch, watermark: int | None) -> int:
+        """Remember the rows of a message; returns how many are new. A message that was seen changes nothing."""
+        if offset < self.next[partition]:
+            return 0
+        rows = unseen(remembered(batch, self._features, partition, offset, self._passed[partition]), self._known)
+        if rows.num_rows:
+            self._parts.append(rows)
+        self._pass(partition, watermark)
+        self._marks[partition].append((offset, self._passed[partition]))
+        self.next[partition] = offset + 1
+        return int(rows.num_rows)
+
+    def _pass(self, partition: int, watermark: int | None) -> None:
+        if watermark is not None:
+            self._passed[partition] = max(self._passed[partition], watermark - self._lateness)
+
+    @property
+    def rows(self) -> pa.RecordBatch | None:
+        """All rows that are remembered, unsorted; None for none."""
+        if len(self._parts) > 1:
+            self._parts = [pa.concat_batches(self._parts)]
+        return self._parts[0] if self._parts else None
+
+    def ready(self, need: int, since: int = BEGINNING, after: int = BEGINNING) -> int | None:
+        """The order at which so many rows are there, None where they are not.
+
+        Args:
+            need: How many.
+            since: Least label time that counts.
+            after: Orders above this one count.
+        """
+        if (rows := self.rows) is None:
+            return None
+        order = numbers(rows, ORDER)
+        counted = np.sort(order[(order > after) & (times(rows) >= since)])
+        return int(counted[need - 1]) if len(counted) >= need else None
+
+    def dataset(self, cutoff: int, since: int = BEGINNING) -> pa.RecordBatch | None:
+        """The newest rows up to a cut-off, sorted; None for none."""
+        return None if (rows := self.rows) is None else newest(rows, cutoff, self._size, since)
+
+    def positions(self, dataset: pa.RecordBatch, cutoff: int) -> dict[int, tuple[int, int]]:
+        """Per partition the offsets [from, to) in which the rows of a dataset lie.
+
+        `to` is behind the first message that has passed the cut-off: it does not depend on what came after.
+        """
+        partition, offset = numbers(dataset, PARTITION), numbers(dataset, OFFSET)
+        return {
+            int(each): (int(offset[partition == each].min()), self._passing(int(each), cutoff) + 1)
+            for each in np.unique(partition)
+        }
+
+    def _passing(self, partition: int, cutoff: int) -> int:
+        return next(offset for offset, passed in self._marks[partition] if passed > cutoff)
+
+    def begins(self) -> dict[int, int]:
+        """Per partition the offset from which reading again restores what is remembered."""
+        begins = dict(self.next)
+        if (rows := self.rows) is not None:
+            partition, offset = numbers(rows, PARTITION), numbers(rows, OFFSET)
+            for each in np.unique(partition).tolist():
+                begins[each] = int(offset[partition == each].min())
+        return begins
+
+    def trim(self) -> bool:
+        """Forget the oldest rows when there are too many; whether there were."""
+        rows = self.rows
+        if rows is None or rows.num_rows <= 2 * self._size:
+            return False
+        order, frontier = numbers(rows, ORDER), self.frontier
+        waiting = rows.filter(pa.array(order > frontier))
+        settled = newest(rows, frontier, self._size)
+        if waiting.num_rows + settled.num_rows == rows.num_rows:
+            return False
+        self._parts = [part for part in (settled, waiting) if part.num_rows]
+        self._known = set(map(tuple, identities(pa.concat_batches(self._parts)).tolist()))
+        for partition, begin in self.begins().items():
+            self._marks[partition] = [mark for mark in self._marks[partition] if mark[0] >= begin]
+        return True
