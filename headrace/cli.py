@@ -11,6 +11,8 @@ import typer
 
 from headrace import kafka_command, project
 from headrace.errors import WrongUse
+from headrace.replay import replay
+from headrace.watch import status, watch
 from runtime.errors import HeadraceError, WrongSetup
 from schemas.pipeline import PipelineError
 
@@ -25,6 +27,9 @@ app = typer.Typer(
 )
 app.command()(project.init)
 app.command()(project.validate)
+app.command()(replay)
+app.command()(watch)
+app.command()(status)
 app.add_typer(kafka_command.app, name="kafka")
 
 

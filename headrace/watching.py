@@ -1,0 +1,160 @@
+"""What a running pipeline does, read from its topics: nobody is asked, so nobody is slowed down."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from headrace.score import Figures, Prequential
+from runtime.ports import Clock, LogReader, Message, Place
+from schemas import batch as b
+from schemas import cloudevents
+from schemas.messages import Decision, DriftEpisode, Member, Pool
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "ingestion": ("events", "labels"),
+    "features": ("records", "scored", "outcomes"),
+    "serving": ("features",),
+    "drift": ("examples",),
+}
+"""The consumer groups that work through rows, and what they read."""
+COUNTED = ("events", "labels", "predictions", "examples", "dead-letters")
+DECISIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A pipeline at one moment.
+
+    Attributes:
+        messages: Messages in each topic of COUNTED.
+        per_second: Their growth since the snapshot before; 0 in the first one.
+        recent: Prequential scores of the newest judged rows.
+        overall: Prequential scores of all judged rows.
+        unjudged: Labelled rows that no model had predicted.
+        pool: The pool in service, None before the first model.
+        members: The announced models, oldest first.
+        episodes: The drift episodes in their newest state, oldest first.
+        decisions: The newest decisions, oldest first.
+        lag: Messages that each group has not worked through yet.
+    """
+
+    messages: dict[str, int]
+    per_second: dict[str, float]
+    recent: Figures
+    overall: Figures
+    unjudged: int
+    pool: Pool | None
+    members: list[Member]
+    episodes: list[DriftEpisode]
+    decisions: list[Decision]
+    lag: dict[str, int]
+
+    @property
+    def open_episodes(self) -> list[DriftEpisode]:
+        """The episodes that have not ended."""
+        return [each for each in self.episodes if each.state == "opened"]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values for `--json`."""
+        return {
+            "messages": self.messages,
+            "per_second": self.per_second,
+            "recent": asdict(self.recent),
+            "overall": asdict(self.overall),
+            "unjudged": self.unjudged,
+            "pool": self.pool and self.pool.model_dump(mode="json"),
+            "members": [each.model_dump(mode="json") for each in self.members],
+            "episodes": [each.model_dump(mode="json") for each in self.episodes],
+            "decisions": [each.model_dump(mode="json") for each in self.decisions],
+            "lag": self.lag,
+        }
+
+
+class Watcher:
+    """Follows the topics of one pipeline from their beginning.
+
+    Args:
+        log: The pipeline's log.
+        committed: The committed offset of a group, None where there is none.
+        clock: What rates are measured by.
+        judged: Hears which newly judged rows were predicted right, oldest first.
+    """
+
+    def __init__(
+        self,
+        log: LogReader,
+        committed: Callable[[str, Place], int | None],
+        clock: Clock,
+        judged: Callable[[list[bool]], None] = lambda _: None,
+    ) -> None:
+        self._log, self._committed, self._clock, self._judged = log, committed, clock, judged
+        self._positions: dict[Place, int] = {}
+        self._score = Prequential()
+        self._pool: Pool | None = None
+        self._members: dict[int, Member] = {}
+        self._episodes: dict[str, DriftEpisode] = {}
+        self._decisions: deque[Decision] = deque(maxlen=DECISIONS)
+        self._before: tuple[float, dict[str, int]] | None = None
+
+    def look(self) -> Snapshot:
+        """Read what is new and tell how things stand; raises `Transient` while the broker is away."""
+        for message in self._new("examples"):
+            self._judged(self._score.add(b.decode(message.value)))
+        for topic in ("models", "drift", "decisions"):
+            for message in self._new(topic):
+                self._hear(message)
+        messages = {topic: self._count(topic) for topic in COUNTED}
+        return Snapshot(
+            messages=messages,
+            per_second=self._rates(messages),
+            recent=self._score.recent,
+            overall=self._score.overall,
+            unjudged=self._score.unjudged,
+            pool=self._pool,
+            members=list(self._members.values()),
+            episodes=list(self._episodes.values()),
+            decisions=list(self._decisions),
+            lag={group: self._lag(group, topics) for group, topics in GROUPS.items()},
+        )
+
+    def _new(self, topic: str) -> Iterator[Message]:
+        for place in self._places(topic):
+            start, end = self._positions.get(place, 0), self._log.end(place)
+            if end > start:
+                yield from self._log.read(place, start, end)
+                self._positions[place] = end
+
+    def _hear(self, message: Message) -> None:
+        if message.value is None:
+            return
+        told = cloudevents.decode(message.value, message.headers).message()
+        if isinstance(told, Pool):
+            self._pool = told
+        elif isinstance(told, Member):
+            self._members[told.version] = told
+        elif isinstance(told, DriftEpisode):
+            self._episodes[told.id] = told
+        elif isinstance(told, Decision):
+            self._decisions.append(told)
+
+    def _rates(self, messages: dict[str, int]) -> dict[str, float]:
+        now = self._clock.monotonic()
+        then, before = self._before or (now, messages)
+        self._before = (now, messages)
+        seconds = now - then
+        return {topic: (count - before[topic]) / seconds if seconds > 0 else 0.0 for topic, count in messages.items()}
+
+    def _count(self, topic: str) -> int:
+        return sum(self._log.end(place) - self._log.begin(place) for place in self._places(topic))
+
+    def _lag(self, group: str, topics: tuple[str, ...]) -> int:
+        return sum(self._behind(group, place) for topic in topics for place in self._places(topic))
+
+    def _behind(self, group: str, place: Place) -> int:
+        committed = self._committed(group, place)
+        return self._log.end(place) - (self._log.begin(place) if committed is None else committed)
+
+    def _places(self, topic: str) -> list[Place]:
+        return [Place(topic, partition) for partition in range(self._log.partitions(topic))]
