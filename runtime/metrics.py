@@ -29,6 +29,7 @@ class Metrics:
         self.rows = self._counter("headrace_rows", "Rows that passed, by stream", "stream")
         self.rejected = self._counter("headrace_rejected_rows", "Rows refused, by reason", "reason")
         self.unlabelled = self._counter("headrace_unlabelled_rows", "Rows whose label did not come by the horizon")
+        self.duplicates = self._counter("headrace_duplicate_rows", "Rows and labels that repeat an id", "stream")
         self.late = self._counter("headrace_late_rows", "Rows behind the watermark, by stream", "stream")
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
