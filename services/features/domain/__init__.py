@@ -1,1 +1,1 @@
-"""The rules of features as pure functions and values: no input, output or clock."""
+"""Features and the label join, without their transport."""

@@ -1,0 +1,29 @@
+"""Features as a process, on Faust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runtime import service
+from runtime.streams import StreamsCarrier
+from runtime.worker import Worker
+from services.features.handler import Features
+from services.features.settings import Settings
+
+
+def build(context: service.Context, settings: Settings) -> Sequence[Worker]:
+    """One worker."""
+    carrier = StreamsCarrier(
+        settings.brokers, context.spec.pipeline, "features", datadir=settings.data / settings.instance / "features"
+    )
+    letters = carrier.log.partitions("dead-letters")
+    return [context.worker(Features(context.spec, letters, context.metrics), carrier)]
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    service.run("features", Settings, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Scored rows and late labels to examples: the first label of an event decides, if it is within the horizon.
+
+Whether a label is late is decided by its own time and that of its row, never by what else has been read: so the same
+log gives the same examples, however the two inputs interleave. The clock only says when waiting has become pointless.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas import batch as b
+from services.features.domain.waiting import Numbers, Waiting
+
+LABEL, LABEL_TIME = "_label", "_label_time"
+LABEL_SOURCE, LABEL_POSITION = "_label_source", "_label_position"
+LABELLED = (
+    (LABEL, pa.int8()),
+    (LABEL_TIME, dict(b.IDENTITY)[b.TIME]),
+    (LABEL_SOURCE, pa.int16()),
+    (LABEL_POSITION, pa.int64()),
+)
+_FROM_LABEL = {LABEL: LABEL, LABEL_TIME: b.TIME, LABEL_SOURCE: b.SOURCE, LABEL_POSITION: b.POSITION}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of some rows and labels.
+
+    Attributes:
+        examples: Rows with their labels.
+        late: Labels that came after the horizon of their row.
+        unknown: Labels whose row never came.
+        unlabelled: Number of rows whose label never came, or too late.
+        twice: Stream: how many rows or labels repeated an id.
+    """
+
+    examples: list[pa.Table] = field(default_factory=list)
+    late: list[pa.RecordBatch] = field(default_factory=list)
+    unknown: list[pa.RecordBatch] = field(default_factory=list)
+    unlabelled: int = 0
+    twice: dict[str, int] = field(default_factory=lambda: {b.EVENTS: 0, b.LABELS: 0})
+
+
+class Join:
+    """One partition's rows without label, labels without row, and ids that are examples already.
+
+    Args:
+        horizon: How much later than its row a label may be, milliseconds.
+        lateness: How much longer than that to wait, because times come out of order, milliseconds.
+    """
+
+    def __init__(self, horizon: int, lateness: int) -> None:
+        self._horizon, self._patience = horizon, horizon + lateness
+        self._rows, self._labels = Waiting(), Waiting()
+        self._done = _Done()
+        self._outcome = Outcome()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Number of rows and of labels that wait."""
+        return len(self._rows), len(self._labels)
+
+    def pointless(self, clock: int) -> int:
+        """Time before which nothing waits any more at a clock, milliseconds."""
+        return clock - self._patience
+
+    def remember(self, examples: pa.RecordBatch) -> None:
+        """These are examples already."""
+        if examples.num_rows:
+            newest = max(_newest(examples, b.TIME), _newest(examples, LABEL_TIME))
+            self._done.add(examples.column(b.EVENT_ID).to_pylist(), newest)
+
+    def rows(self, rows: pa.RecordBatch) -> None:
+        """Scored rows came."""
+        rows, ids = self._fresh(rows, self._rows, b.EVENTS)
+        numbers = self._labels.find(ids)
+        found = np.flatnonzero(numbers >= 0)
+        if len(found):
+            labels, order = self._labels.take(numbers[found])
+            self._settle(_some(rows, found[order]), labels)
+            rows, ids = _without(rows, ids, found)
+        self._rows.add(rows, ids)
+
+    def labels(self, labels: pa.RecordBatch) -> None:
+        """Labels came."""
+        ids = labels.column(b.EVENT_ID).to_pylist()
+        numbers = self._rows.find(ids)
+        found = np.flatnonzero(numbers >= 0)
+        if len(found):
+            rows, order = self._rows.take(numbers[found])
+            self._settle(rows, _some(labels, found[order]))
+            labels, ids = _without(labels, ids, found)
+        self._labels.add(*self._fresh(labels, self._labels, b.LABELS))
+
+    def expire(self, clock: int) -> None:
+        """The clock moved, milliseconds of event time: what waited for too long waits no more."""
+        before = self.pointless(clock)
+        self._outcome.unlabelled += sum(rows.num_rows for rows in self._rows.expire(before))
+        self._outcome.unknown += self._labels.expire(before)
+        self._done.expire(before)
+
+    def outcome(self) -> Outcome:
+        """What happened since the last call."""
+        out, self._outcome = self._outcome, Outcome()
+        return out
+
+    def _settle(self, rows: pa.Table, labels: pa.Table) -> None:
+        """Rows have met their first labels, in the same order: nobody waits for another one."""
+        self._done.add(rows.column(b.EVENT_ID).to_pylist(), max(_newest(rows, b.TIME), _newest(labels, b.TIME)))
+        late = _times(labels) - _times(rows) > self._horizon
+        if late.any():
+            self._outcome.late += labels.filter(pa.array(late)).to_batches()
+            self._outcome.unlabelled += int(late.sum())
+            rows, labels = rows.filter(pa.array(~late)), labels.filter(pa.array(~late))
+        if rows.num_rows:
+            for name, kind in LABELLED:
+                rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
+            self._outcome.examples.append(rows)
+
+    def _fresh(self, batch: pa.RecordBatch, waiting: Waiting, stream: str) -> tuple[pa.RecordBatch, list[str]]:
+        """Without the ids that wait, are done, or come twice in the batch."""
+        ids = batch.column(b.EVENT_ID).to_pylist()
+        if len(set(ids)) == len(ids) and waiting.isdisjoint(ids) and self._done.isdisjoint(ids):
+            return batch, ids
+        seen: set[str] = set()
+        keep = []
+        for i, each in enumerate(ids):
+            if each not in seen and each not in waiting and each not in self._done:
+                keep.append(i)
+                seen.add(each)
+        self._outcome.twice[stream] += len(ids) - len(keep)
+        return batch.take(pa.array(keep, pa.int64())), [ids[i] for i in keep]
+
+
+class _Done:
+    """Ids that are examples, for as long as a copy of them may come."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._runs: deque[tuple[int, list[str]]] = deque()
+
+    def __contains__(self, event_id: object) -> bool:
+        return event_id in self._ids
+
+    def isdisjoint(self, ids: Sequence[str]) -> bool:
+        return self._ids.isdisjoint(ids)
+
+    def add(self, ids: list[str], newest: int) -> None:
+        self._ids.update(ids)
+        self._runs.append((newest, ids))
+
+    def expire(self, before: int) -> None:
+        while self._runs and self._runs[0][0] < before:
+            self._ids.difference_update(self._runs.popleft()[1])
+
+
+def arrange(examples: Sequence[pa.Table]) -> pa.RecordBatch:
+    """The examples as one batch, ascending by (label time, source, position, row)."""
+    table = pa.concat_tables(examples, promote_options="default").combine_chunks()
+    batch = table.to_batches()[0]
+    order = np.lexsort((b.orders(batch), b.sources(batch), _times(batch, LABEL_TIME)))
+    return batch.take(pa.array(order))
+
+
+def _some(batch: pa.RecordBatch, rows: Numbers) -> pa.Table:
+    return pa.Table.from_batches([batch.take(pa.array(rows))])
+
+
+def _without(batch: pa.RecordBatch, ids: Sequence[str], found: Numbers) -> tuple[pa.RecordBatch, list[str]]:
+    rest = np.delete(np.arange(len(ids)), found)
+    return batch.take(pa.array(rest)), [ids[i] for i in rest.tolist()]
+
+
+def _times(batch: pa.RecordBatch | pa.Table, column: str = b.TIME) -> npt.NDArray[np.int64]:
+    return batch.column(column).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _newest(batch: pa.RecordBatch | pa.Table, column: str) -> int:
+    return int(np.max(batch.column(column).cast(pa.int64()).to_numpy()))

@@ -1,0 +1,176 @@
+"""The join on the log: scored and outcomes of a partition to examples, with coverage of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+from runtime.dead_letters import dead_letter
+from runtime.fold import Fold
+from runtime.metrics import Metrics
+from runtime.ports import LogReader, Outgoing, Place, Stored
+from runtime.stage import Decoded
+from schemas import batch as b
+from schemas.events import Reason
+from schemas.pipeline import Pipeline
+from services.features.domain.join import LABELLED, Join, Outcome, arrange
+from services.features.rewind import clock, inputs_again, read_tail, rewind
+
+INPUTS = ("scored", "outcomes")
+OUTPUT = "examples"
+
+_MENDS = {
+    Reason.UNKNOWN_EVENT: "no event with this id came within the horizon: send labels with the id of their event, "
+    "or a longer labels.horizon",
+    Reason.LATE_LABEL: "the label is later than its event by more than the horizon: raise labels.horizon",
+}
+
+
+class Joiner:
+    """One partition.
+
+    Args:
+        spec: The pipeline.
+        partition: Which one.
+        features: The columns of features, for messages without rows.
+        letters: Number of partitions of dead-letters.
+    """
+
+    def __init__(self, spec: Pipeline, partition: int, features: pa.Schema, letters: int) -> None:
+        self._digest, self._partition, self._letters = spec.digest, partition, letters
+        self._none = _examples_schema(features).empty_table().combine_chunks()
+        self._join = Join(spec.labels.horizon, spec.drift.lateness)
+        self._fold = Fold(INPUTS)
+        self._clock: int | None = None
+        self._topic_id = ""
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Number of rows and of labels that wait."""
+        return self._join.waiting
+
+    def restore(self, log: LogReader) -> list[Outgoing]:
+        """Fold the log again; return the examples that a crash or a change of owner left unsaid."""
+        output = Place(OUTPUT, self._partition)
+        tail = read_tail(log, output, INPUTS)
+        before = None if tail.clock is None else self._join.pointless(tail.clock)
+        self._fold, low = rewind(log, output, INPUTS, before)
+        self._topic_id = tail.topic_id
+        for message in log.read(output, low, log.end(output)):
+            self._join.remember(b.decode(message.value))
+        for topic, each in inputs_again(log, self._fold, tail.marks, self._partition):
+            self._take(topic, [each])
+        self._fold.marks.update(tail.marks)
+        owed = self._join.outcome()
+        if not owed.examples:
+            return self._dead_letters(owed)
+        return [*self._dead_letters(owed), *self._examples(owed, self._fold.through(), dict(self._fold.marks))]
+
+    def handle(
+        self, messages: Mapping[str, Sequence[Decoded]], metrics: Metrics
+    ) -> tuple[list[Outgoing], list[Outgoing]]:
+        """Dead letters, and the examples that may be published when those are on the log."""
+        fresh = {
+            topic: [each for each in messages.get(topic, ()) if not self._fold.seen(topic, each.offset)]
+            for topic in INPUTS
+        }
+        if not any(fresh.values()):
+            return [], []
+        before, marks = self._fold.through(), dict(self._fold.marks)
+        for topic, new in fresh.items():
+            self._take(topic, new)
+        self._expire()
+        outcome = self._join.outcome()
+        _count(outcome, metrics)
+        return self._dead_letters(outcome), self._examples(outcome, before, marks)
+
+    def _take(self, topic: str, messages: Sequence[Decoded]) -> None:
+        parts = [self._fold.take(topic, each.offset, each.batch, each.headers)[0] for each in messages]
+        for rows in _together(parts):
+            if topic == "scored":
+                self._join.rows(rows)
+            else:
+                self._join.labels(rows)
+        if messages and topic == "scored":
+            self._topic_id = messages[-1].headers.topic_id
+
+    def _expire(self) -> None:
+        now = clock(self._fold.through())
+        if now is not None:
+            self._clock = now if self._clock is None else max(now, self._clock)
+            self._join.expire(self._clock)
+
+    def _examples(self, outcome: Outcome, before: b.Through, marks: Mapping[str, int]) -> list[Outgoing]:
+        """An input that did not move has an empty range: `first` is its mark + 1, `last` its mark."""
+        rows = arrange(outcome.examples) if outcome.examples else self._empty()
+        pieces = list(b.cut(rows))
+        coverage = {topic: (mark + 1, self._fold.marks[topic]) for topic, mark in marks.items()}
+        through = [before] * (len(pieces) - 1) + [self._fold.through()]
+        return [
+            Outgoing(OUTPUT, self._partition, b.encode(piece), None, b.encode_headers(headers))
+            for piece, headers in zip(pieces, self._headers(coverage, through), strict=True)
+        ]
+
+    def _headers(self, coverage: dict[str, tuple[int, int]], through: Sequence[b.Through]) -> Iterable[b.Headers]:
+        for index, each in enumerate(through):
+            yield b.Headers(
+                pipeline=self._digest,
+                topic_id=self._topic_id,
+                coverage=coverage,
+                piece=index,
+                pieces=len(through),
+                through=each,
+            )
+
+    def _empty(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([], schema=self._none.schema)
+
+    def _dead_letters(self, outcome: Outcome) -> list[Outgoing]:
+        refused = ((Reason.LATE_LABEL, outcome.late), (Reason.UNKNOWN_EVENT, outcome.unknown))
+        return [self._dead_letter(reason, row) for reason, parts in refused for row in _messages(parts)]
+
+    def _dead_letter(self, reason: Reason, row: Mapping[str, object]) -> Outgoing:
+        source, position, number = (int(str(row[name])) for name in (b.SOURCE, b.POSITION, b.ROW))
+        return dead_letter(
+            Place("labels", source),
+            Stored(position, 0, row["_key"], row["_value"]),  # type: ignore[arg-type]  # bytes or None
+            str(reason),
+            _MENDS[reason],
+            pipeline=self._digest,
+            partitions=self._letters,
+            row=number,
+        )
+
+
+def _messages(parts: Sequence[pa.RecordBatch]) -> Iterable[Mapping[str, object]]:
+    for part in parts:
+        yield from part.select([b.SOURCE, b.POSITION, b.ROW, "_key", "_value"]).to_pylist()
+
+
+def _together(parts: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    """Consecutive batches as one where their columns are the same."""
+    filled = [part for part in parts if part.num_rows]
+    if filled and all(part.schema.equals(filled[0].schema) for part in filled):
+        return [pa.concat_batches(filled)]
+    return filled
+
+
+def _count(outcome: Outcome, metrics: Metrics) -> None:
+    metrics.rows.labels("examples").inc(sum(part.num_rows for part in outcome.examples))
+    metrics.unlabelled.inc(outcome.unlabelled)
+    for reason, parts in ((Reason.LATE_LABEL, outcome.late), (Reason.UNKNOWN_EVENT, outcome.unknown)):
+        if parts:
+            metrics.rejected.labels(str(reason)).inc(sum(part.num_rows for part in parts))
+    for stream, count in outcome.twice.items():
+        metrics.duplicates.labels(stream).inc(count)
+
+
+def _examples_schema(features: pa.Schema) -> pa.Schema:
+    scored = [
+        ("_prediction", pa.float64()),
+        ("_pool", pa.int64()),
+        ("_members", pa.list_(pa.int32())),
+        ("_outputs", pa.list_(pa.float64())),
+    ]
+    return pa.schema([*features, *(pa.field(name, kind) for name, kind in (*scored, *LABELLED))])

@@ -1,0 +1,205 @@
+"""Features and examples of whole runs in memory, without crashes."""
+
+import pytest
+
+from runtime.fold import Fold
+from runtime.ports import Place
+from schemas import batch as b
+from tests.unit.services.features.world import (
+    HORIZON,
+    LATENESS,
+    P,
+    Process,
+    broker,
+    drain,
+    event,
+    everybody,
+    label,
+    letters,
+    messages,
+    rows,
+)
+
+
+def test_features_are_computed_row_by_row_and_keep_their_identity() -> None:
+    on = broker()
+    for n in range(10):
+        on.append(Place("events", n % 2), event(n, 1000 * n, amount=n))
+    drain(*everybody(on))
+    found = {row["_event_id"]: row for row in rows(on, "features")}
+    assert len(found) == 10
+    row = found["o7"]
+    assert (row["double"], row["land"], row["_source"], row["_position"]) == (14.0, "de", 1, 3)
+    assert [field.name for field in b.decode(next(messages(on, "features"))[1].value).schema] == [
+        *(name for name, _ in b.IDENTITY),
+        "double",
+        "land",
+    ]
+
+
+def test_an_event_and_its_label_become_one_example() -> None:
+    on = broker()
+    on.append(Place("events", 1), event(1, 1000, amount=3))
+    on.append(Place("labels", 0), label(1, 5000, back=True))
+    drain(*everybody(on))
+    (row,) = rows(on, "examples")
+    assert (row["_event_id"], row["double"], row["_prediction"], row["_label"]) == ("o1", 6.0, 0.5, 1)
+    assert (row["_source"], row["_position"], row["_label_source"], row["_label_position"]) == (1, 0, 0, 0)
+    assert row["_label_time"].timestamp() == 5.0  # type: ignore[attr-defined]
+
+
+def test_a_label_that_is_there_before_its_row_waits_for_it() -> None:
+    on = broker()
+    group = everybody(on)
+    on.append(Place("labels", 0), label(1, 5000))
+    drain(*group)
+    assert rows(on, "examples") == []
+    on.append(Place("events", 1), event(1, 1000))
+    drain(*group)
+    assert [row["_event_id"] for row in rows(on, "examples")] == ["o1"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_first_label_of_an_event_counts_and_further_ones_are_counted(together: bool) -> None:
+    on = broker()
+    group = everybody(on)
+    on.append(Place("events", 0), event(1, 1000))
+    for back in (True, False, False):
+        on.append(Place("labels", 0), label(1, 5000, back=back))
+        if not together:
+            drain(*group)
+    drain(*group)
+    assert [row["_label"] for row in rows(on, "examples")] == [1]
+    assert group[1].metrics.duplicates.labels("labels")._value.get() == 2
+
+
+def test_a_second_event_with_an_id_is_scored_but_is_no_second_example() -> None:
+    on = broker()
+    group = everybody(on)
+    for amount in (1.0, 2.0):
+        on.append(Place("events", 0), event(1, 1000, amount=amount))
+    on.append(Place("labels", 0), label(1, 5000))
+    on.append(Place("events", 1), event(1, 1000, amount=3.0))
+    drain(*group)
+    assert len(rows(on, "scored")) == 3
+    assert len(rows(on, "examples")) == 1
+    assert group[1].metrics.duplicates.labels("events")._value.get() == 2
+
+
+@pytest.mark.parametrize("label_first", [True, False])
+def test_a_label_beyond_the_horizon_of_its_row_is_a_dead_letter_whatever_came_first(label_first: bool) -> None:
+    on = broker()
+    group = everybody(on)
+    on.append(Place("labels", 0), label(1, 1000 + HORIZON), b"k1")
+    on.append(Place("labels", 0), label(2, 1001 + HORIZON), b"k2")
+    if label_first:
+        drain(*group)
+    for n in (1, 2):
+        on.append(Place("events", 0), event(n, 1000))
+    drain(*group)
+    assert [row["_event_id"] for row in rows(on, "examples")] == ["o1"]
+    (letter,) = letters(on)
+    assert (letter["reason"], letter["key"], letter["value"]) == ("late_label", "k2", label(2, 1001 + HORIZON).decode())
+    assert (letter["topic"], letter["partition"], letter["offset"]) == ("labels", "0", "1")
+    assert group[1].metrics.unlabelled._value.get() == 1
+
+
+def pass_time(on, group, at):
+    for source in range(2):
+        on.append(Place("events", source), event(f"t{at}-{source}", at))
+    on.append(Place("labels", 0), label(f"t{at}-0", at))
+    drain(*group)
+
+
+def test_a_label_for_an_unknown_event_is_a_dead_letter_at_the_horizon_and_not_before() -> None:
+    on = broker()
+    group = everybody(on)
+    on.append(Place("labels", 0), label("nobody", 10_000), b"key")
+    pass_time(on, group, 10_000 + HORIZON + LATENESS - 10_000)
+    assert letters(on) == []
+    pass_time(on, group, 10_000 + HORIZON + LATENESS + 10_000)
+    (letter,) = letters(on)
+    assert (letter["reason"], letter["key"], letter["offset"]) == ("unknown_event", "key", "0")
+    assert letter["value"] == label("nobody", 10_000).decode()
+
+
+def test_rows_without_label_are_counted_at_the_horizon_by_the_clock_of_the_slower_input() -> None:
+    on = broker()
+    group = everybody(on)
+    for n in range(5):
+        on.append(Place("events", 0), event(n, 1000))
+    for at in (50_000, 300_000):
+        on.append(Place("events", 0), event(f"e{at}", at))
+        on.append(Place("events", 1), event(f"f{at}", at))
+        drain(*group)
+    unlabelled = group[1].metrics.unlabelled._value
+    assert unlabelled.get() == 0
+    on.append(Place("labels", 0), label("e300000", 300_000))
+    drain(*group)
+    assert unlabelled.get() == 7
+    on.append(Place("labels", 0), label(3, 1000))
+    drain(*group)
+    assert {row["_event_id"] for row in rows(on, "examples")} == {"o" + "e300000"}
+
+
+def test_coverage_of_examples_is_contiguous_for_both_inputs_and_carries_both_watermarks() -> None:
+    on = broker()
+    group = everybody(on, max_messages=3)
+    for n in range(60):
+        on.append(Place("events", n % 2), event(n, 1000 * n))
+        if n % 3 == 0:
+            on.append(Place("labels", 0), label(n, 1000 * n + 500))
+        if n % 7 == 0:
+            drain(*group)
+    drain(*group)
+    for partition in range(P):
+        marks = {"scored": -1, "outcomes": -1}
+        fold = Fold(("examples",))
+        for p, message, headers in messages(on, "examples"):
+            if p == partition:
+                for topic, (first, last) in headers.coverage.items():
+                    assert first == marks[topic] + 1
+                    marks[topic] = last
+                fold.take("examples", message.offset, b.decode(message.value).slice(0, 0), headers)
+        assert marks == {topic: len(on.log(Place(topic, partition))) - 1 for topic in marks}
+        assert {stream for stream, known in fold.watermarks.items() if known} == {"events", "labels"}
+
+
+def test_a_result_that_is_too_large_for_one_message_is_cut_and_covered_by_its_last_piece() -> None:
+    on = broker()
+    ingestion, features, serving = everybody(on, max_messages=50_000)
+    for n in range(20_000):
+        on.append(Place("events", n % 2), event(n, n))
+    drain(ingestion, features, serving)
+    for n in range(20_000):
+        on.append(Place("labels", 0), label(n, 40_000 - n))
+    drain(ingestion, features, serving)
+    assert len(rows(on, "examples")) == 20_000
+    cut = [(h.piece, h.pieces, h.coverage) for p, _, h in messages(on, "examples") if p == 0 and h.pieces > 1]
+    assert [piece for piece, _, _ in cut] == list(range(cut[0][1]))
+    assert len({str(coverage) for _, _, coverage in cut}) == 1
+    order = [
+        (row["_label_time"], row["_source"], row["_position"], row["_row"])
+        for p, m, h in messages(on, "examples")
+        if p == 0 and h.pieces > 1
+        for row in b.decode(m.value).to_pylist()
+    ]
+    assert order == sorted(order)
+
+
+def test_an_internal_message_that_is_no_batch_goes_to_dead_letters_and_the_rest_goes_on() -> None:
+    on = broker()
+    group = everybody(on)
+    on.append(Place("records", 0), b"garbage")
+    for n in range(6):
+        on.append(Place("events", 0), event(n, 1000))
+        on.append(Place("labels", 0), label(n, 1500))
+    drain(*group)
+    assert [letter["reason"] for letter in letters(on)] == ["undecodable_batch"]
+    assert len(rows(on, "examples")) == 6
+
+
+def test_a_worker_that_owns_nothing_yet_says_nothing() -> None:
+    on = broker()
+    drain(Process(on, "features"))
+    assert not list(messages(on, "examples"))
