@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,8 @@ class Concept:
         Returns:
             How many rows were learnt: all of them unless there is a change, which is at the last one learnt.
         """
-        adwin, learn = self._adwin, self._adwin.update
+        adwin = self._adwin
+        learn: Callable[[float], object] = adwin.update
         for count, loss in enumerate(losses.tolist(), 1):
             learn(loss)
             if adwin.drift_detected:

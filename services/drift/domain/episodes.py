@@ -47,7 +47,7 @@ class Standing:
         anchor: The member that is watched, 0 before the first.
         after: The last row that is judged, None before the first.
         episode: The open episode.
-        settling: Rows of the anchor that close it.
+        settling: Rows of the anchor that close it; above 0 while one is open.
     """
 
     anchor: int = 0
@@ -132,6 +132,8 @@ class Episodes:
             return self._move(replace(self._standing, after=key), key, "the error fell")
         episode = self._episode(change, key)
         settling = max(0, self._settle - change.rows_after)
+        if settling == 0:
+            return self._move(Standing(self._standing.anchor, key), key, IN_FORCE, opened=episode, closed=episode)
         standing = replace(self._standing, after=key, episode=episode, settling=settling)
         return self._move(standing, key, "the error rose", opened=episode)
 

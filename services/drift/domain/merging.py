@@ -139,11 +139,13 @@ class Lane:
         """Offset of examples through which a pane was counted; it must not be pruned."""
         return next(covered.examples for covered in self._covered if covered.pane >= pane)
 
-    @property
-    def position(self) -> int | None:
-        """Offset from which on a message may hold rows that are not judged; None before the first message."""
+    def position(self, pane: int) -> int | None:
+        """Offset of the first message that may hold rows of a pane or a later one; None before the first message.
+
+        Messages that are pruned are not looked at.
+        """
         pending = [at for pieces in self._pieces.values() for at, _ in pieces.values()]
-        pending += [covered.offset for covered in self._covered]
+        pending += [covered.offset for covered in self._covered if covered.pane >= pane]
         return min(pending, default=self._next)
 
 
@@ -174,9 +176,9 @@ class Merge:
             for lane in self.lanes:
                 lane.prune(self._settled)
 
-    def positions(self) -> dict[int, int]:
-        """Partition: offset of the first message that may hold rows behind the last pruned pane."""
-        positions = {partition: lane.position for partition, lane in enumerate(self.lanes)}
+    def positions(self, pane: int) -> dict[int, int]:
+        """Partition: offset of the first message that may hold rows of a pane or a later one."""
+        positions = {partition: lane.position(pane) for partition, lane in enumerate(self.lanes)}
         return {partition: offset for partition, offset in positions.items() if offset is not None}
 
     def through(self, pane: int) -> dict[str, int]:

@@ -88,14 +88,14 @@ class Judge:
             panes = message.headers.panes or (0, 0)
             if not lane.follows(panes[0]):
                 raise HoleFound(
-                    f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes before "
-                    f"it end with {lane.closed}: a message is missing. Was the topic made again? A new log is a new "
-                    "generation: give the pipeline a new name, or delete all of its topics and groups."
+                    f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes "
+                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? A new log is a "
+                    "new generation: give the pipeline a new name, or delete all of its topics and groups."
                 )
             lane.add(message.offset, message.batch, message.headers, panes)
 
     def _move(self, transition: Transition) -> list[Outgoing]:
-        positions = self._checkpoint.positions | self._merge.positions()
+        positions = self._checkpoint.positions | self._merge.positions(transition.pane)
         self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, transition.standing)
         said = self._sayings.say(transition, self._merge.through(transition.pane), self._checkpoint.epoch)
         for state, episode in (("opened", transition.opened), ("closed", transition.closed)):

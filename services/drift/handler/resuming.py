@@ -75,9 +75,9 @@ def run_on(log: LogReader, place: Place, start: int) -> Iterator[Decoded]:
     begin = log.begin(place)
     if start < stop and 0 < start < begin:
         raise HoleFound(
-            f"{place.topic}/{place.partition} begins at offset {begin}, but {OUTPUT}/{place.partition} covers it only "
-            f"up to {start - 1}: what lay between was deleted before it was counted. A new log is a new generation: give "
-            "the pipeline a new name, or delete all of its topics and groups."
+            f"{place.topic}/{place.partition} begins at offset {begin}, but {OUTPUT}/{place.partition} covers "
+            f"it only up to {start - 1}: what lay between was deleted before it was counted. A new log is a new "
+            "generation: give the pipeline a new name, or delete all of its topics and groups."
         )
     yield from _read(log, place, start, stop)
 

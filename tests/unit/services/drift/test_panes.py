@@ -1,0 +1,68 @@
+"""Losses, and which rows are complete."""
+
+import pyarrow as pa
+import pytest
+
+from schemas import batch as b
+from services.drift.domain.panes import OpenPanes, losses, times
+from tests.unit.services.drift.stream import Row, examples
+
+
+def counts(*rows: Row) -> pa.RecordBatch:
+    return losses(examples(rows))
+
+
+@pytest.mark.parametrize(
+    ("output", "label", "loss"), [(0.5, 1, 0.0), (0.5, 0, 1.0), (0.49, 1, 1.0), (0.49, 0, 0.0), (1.0, 1, 0.0)]
+)
+def test_a_loss_is_one_where_the_likelier_class_was_wrong(output: float, label: int, loss: float) -> None:
+    assert counts(Row(4, 0, ((3, output),), label)).to_pylist()[0]["loss"] == loss
+
+
+def test_each_member_has_a_row_and_what_no_member_scored_has_none() -> None:
+    rows = counts(Row(1, 10, ((1, 0.9), (2, 0.1))), Row(2, 20, ()), Row(3, 30, ((2, 0.9),)))
+    assert [(row["_position"], row["member"], row["loss"]) for row in rows.to_pylist()] == [
+        (1, 1, 0.0),
+        (1, 2, 1.0),
+        (3, 2, 0.0),
+    ]
+
+
+def test_a_pane_closes_when_the_watermark_is_its_end_and_the_lateness() -> None:
+    panes = OpenPanes(1_000, 300)
+    panes.add(counts(Row(1, 999), Row(2, 1_000)))
+    assert panes.close(None) is None
+    panes.close(1_299)
+    assert panes.closed == -1
+    closed = panes.close(1_300)
+    assert closed is not None
+    assert closed[0] == (0, 0)
+    assert times(closed[1]).tolist() == [999]
+    assert panes.close(2_299) is None
+    assert panes.close(5_300) is not None
+    assert panes.closed == 4
+
+
+def test_a_watermark_that_steps_back_opens_nothing_again() -> None:
+    panes = OpenPanes(1_000, 0)
+    panes.close(5_000)
+    assert panes.close(2_000) is None
+    assert panes.closed == 4
+
+
+def test_rows_of_closed_panes_are_late_and_left_out() -> None:
+    panes = OpenPanes(1_000, 0, closed=3)
+    assert panes.add(counts(Row(1, 3_999), Row(2, 4_000))) == 1
+    closed = panes.close(9_000)
+    assert closed is not None
+    assert closed[1].column(b.POSITION).to_pylist() == [2]
+
+
+def test_a_row_that_was_added_twice_is_counted_once_and_rows_come_in_order() -> None:
+    panes = OpenPanes(1_000, 0, closed=-1)
+    panes.add(counts(Row(7, 500, source=1), Row(3, 500), Row(9, 100)))
+    panes.add(counts(Row(3, 500), Row(2, 500, ((2, 0.9), (1, 0.9)))))
+    closed = panes.close(1_000)
+    assert closed is not None
+    found = [(row["_source"], row["_position"], row["member"]) for row in closed[1].to_pylist()]
+    assert found == [(0, 9, 1), (0, 2, 1), (0, 2, 2), (0, 3, 1), (1, 7, 1)]
