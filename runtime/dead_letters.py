@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runtime.ports import Message, Outgoing, Place
+from schemas.messages import DeadLetter
 
-PREFIX = "headrace-"
 TOPIC = "dead-letters"
 
 
@@ -31,15 +31,15 @@ def dead_letter(
         path: Where in the value.
         row: Row within a batch message.
     """
-    story = {
-        "topic": place.topic,
-        "partition": str(place.partition),
-        "offset": str(message.offset),
-        "row": str(row),
-        "reason": reason,
-        "path": path,
-        "message": text,
-        "pipeline": pipeline,
-    }
-    headers = [*message.headers, *((PREFIX + name, value.encode()) for name, value in story.items())]
+    story = DeadLetter(
+        topic=place.topic,
+        partition=place.partition,
+        offset=message.offset,
+        row=row,
+        reason=reason,
+        path=path,
+        message=text,
+        pipeline=pipeline,
+    )
+    headers = [*message.headers, *story.headers()]
     return Outgoing(TOPIC, place.partition % partitions, message.value, message.key, headers)

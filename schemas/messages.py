@@ -7,6 +7,7 @@ cannot make any.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -245,9 +246,10 @@ class PipelineAnnounced(Message):
 
 
 class DeadLetter(Message):
-    """A message or row was refused. Sent as Kafka headers beside the original bytes."""
+    """A message or row was refused. Sent as Kafka headers beside the original bytes and headers."""
 
     what: ClassVar[str] = "dead-letter"
+    prefix: ClassVar[str] = "headrace-"
 
     topic: str = Field(description="Topic of the refused message.")
     partition: int = Field(ge=0, description="Its partition.")
@@ -264,15 +266,16 @@ class DeadLetter(Message):
         return f"{self.topic}/{self.partition}/{self.offset}/{self.row}"
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """The Kafka headers: one per field, UTF-8 text."""
+        """The Kafka headers: one per field, UTF-8 text, with a prefix that keeps them apart from the original's."""
         fields = self.model_dump()
-        return [(name, str(value).encode(errors="replace")) for name, value in fields.items()]
+        return [(self.prefix + name, str(value).encode(errors="replace")) for name, value in fields.items()]
 
     @classmethod
-    def from_headers(cls, headers: list[tuple[str, bytes]]) -> Self:
+    def from_headers(cls, headers: Iterable[tuple[str, bytes]]) -> Self:
         """The dead letter of such headers; ValidationError where one is missing."""
-        known = cls.model_fields
-        return cls.model_validate({name: value.decode(errors="replace") for name, value in headers if name in known})
+        found = {name: value.decode(errors="replace") for name, value in headers if name.startswith(cls.prefix)}
+        fields = {name.removeprefix(cls.prefix): value for name, value in found.items()}
+        return cls.model_validate({name: value for name, value in fields.items() if name in cls.model_fields})
 
 
 MESSAGES: tuple[type[Message], ...] = (

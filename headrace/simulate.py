@@ -1,0 +1,98 @@
+"""`headrace simulate`: the handlers of all services in one process and in virtual time, over a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Annotated
+from zlib import crc32
+
+import typer
+from rich.progress import track
+
+from headrace.files import Input, Options, messages, read
+from headrace.loop import PARTITIONS, SOURCES, Loop, memory_broker
+from headrace.options import PIPELINE, JsonOption, PipelineOption
+from headrace.output import Output
+from headrace.replay import DelayOption, EveryOption, FileArgument, LabelOption, StartOption, TimeOption
+from headrace.report import report
+from headrace.story import tell
+from runtime.memory import VirtualClock
+from runtime.model import fetch
+from runtime.store import Store
+from schemas.pipeline import Pipeline, load
+from services.drift.handler.counting import Counter
+from services.drift.handler.judging import Judge
+from services.features.handler import Features
+from services.ingestion.handler import Ingestion
+from services.serving.handler import Serving
+from services.training.handler import Training
+
+TURN = 100
+"""Messages between two rounds of the services: how far they may lag behind the stream."""
+
+RATE = 2_000.0
+"""Messages per virtual second: what the clock tells ingestion of idle sources."""
+
+
+def simulate(
+    file: FileArgument,
+    pipeline: PipelineOption = PIPELINE,
+    time: TimeOption = None,
+    start: StartOption = None,
+    every: EveryOption = None,
+    label: LabelOption = None,
+    label_delay: DelayOption = "0rows",
+    partitions: Annotated[int, typer.Option(min=1, help="P, the internal partitions.")] = PARTITIONS,
+    artefacts: Annotated[str, typer.Option(help="Where models go; memory forgets them.")] = "memory://",
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Run the whole loop over a file, without Kafka, and tell what happened.
+
+    For example:
+
+      headrace simulate orders.csv --label-delay 24h
+
+      headrace simulate elec2.csv.gz --start 1996-05-07T00:00:00Z --every 30m --label-delay 48rows --json
+    """
+    spec = load(pipeline)
+    options = Options.of(time=time, start=start, every=every, label=label, delay=label_delay)
+    output = Output(machine=json)
+    frame = read(file)
+    inputs = list(messages(frame, spec, options))
+    loop = assemble(spec, Store(artefacts), partitions)
+    run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
+    tell(output, report(loop.log))
+
+
+def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop:
+    """All services on a new broker in memory."""
+    load_model = partial(fetch, store, features=spec.feature_types)
+    return Loop(
+        [
+            ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
+            ("features", lambda metrics: Features(spec, partitions, metrics)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics)),
+            ("drift", lambda metrics: Counter(spec, metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, metrics)),
+            ("training", lambda metrics: Training(spec, store, metrics)),
+        ],
+        spec,
+        memory_broker(VirtualClock(), partitions),
+    )
+
+
+def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> None:
+    """Produce the messages in turns, each followed by a round of all services."""
+    counts = {"events": 0, "labels": 0}
+    for number, each in enumerate(inputs, 1):
+        turn = crc32(each.key) if spec.events.entity else counts[each.kind]
+        counts[each.kind] += 1
+        loop.say(each.kind, turn % SOURCES, each.value, each.key)
+        loop.clock.advance(1 / RATE)
+        if number % TURN == 0:
+            loop.settle()
+    loop.settle()
+
+

@@ -1,0 +1,68 @@
+"""Shows a report to a person: a curve of the metric, the fits, the episodes; to a program as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotext
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from headrace.output import Output
+from headrace.report import Report
+
+WIDTH, HEIGHT = 100, 18
+
+
+def tell(output: Output, report: Report) -> None:
+    """Say everything."""
+    output.give(report.as_json())
+    output.say(Group(_summary(report), *([curve(report)] if report.curve else []), _members(report), _episodes(report)))
+
+
+def curve(report: Report) -> RenderableType:
+    """Accuracy along the judged rows; a vertical line where another pool began to answer."""
+    plotext.clear_figure()
+    plotext.plot_size(WIDTH, HEIGHT)
+    plotext.theme("clear")
+    plotext.title("prequential accuracy by labelled row; | = another model answers")
+    plotext.plot([point.until for point in report.curve], [point.accuracy for point in report.curve], marker="braille")
+    for row in report.swaps.values():
+        plotext.vline(row)
+    return Text.from_ansi(plotext.build())
+
+
+def _summary(report: Report) -> Table:
+    table = Table.grid(padding=(0, 3))
+    metric = "no labelled prediction yet"
+    if report.accuracy is not None:
+        metric = f"{report.accuracy:.4f}, log loss {report.log_loss:.4f}, over {report.judged:,} labelled predictions"
+    table.add_row("prequential accuracy", metric)
+    table.add_row("events / predictions", f"{report.events:,} / {report.predictions:,}")
+    table.add_row("labelled examples", f"{report.examples:,}")
+    table.add_row("dead letters", f"{report.dead_letters:,}")
+    return table
+
+
+def _members(report: Report) -> Table:
+    table = Table("version", "cause", "rows", "held out", title=f"models: {len(report.members)}", title_justify="left")
+    for each in report.members:
+        table.add_row(str(each["version"]), _cause(each["cause"]), f"{each['rows']:,}", _figures(each["metrics"]))
+    return table
+
+
+def _episodes(report: Report) -> Table:
+    table = Table("episode", "began", "detected", "state", "why", title=f"drift: {len(report.episodes)}")
+    table.title_justify = "left"
+    for each in report.episodes:
+        table.add_row(each["id"], each["estimated_start"], each["detected_at"], each["state"], each["reason"])
+    return table
+
+
+def _cause(cause: dict[str, Any]) -> str:
+    return f"{cause['kind']} {cause['id']}"
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
