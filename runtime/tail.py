@@ -52,8 +52,9 @@ def _newest(
     return best
 
 
-def _rank(headers: Headers) -> tuple[int, int]:
-    return sum(last for _, last in headers.coverage.values()), headers.piece
+def _rank(headers: Headers) -> tuple[int, bool, int]:
+    """A final piece is above all others: after a crash amid pieces the rest may be fewer than before."""
+    return sum(last for _, last in headers.coverage.values()), headers.final, headers.piece
 
 
 def _marks(headers: Headers) -> dict[str, int]:
