@@ -17,7 +17,7 @@ CLOCK = 32
 """Rows between two checks: a rise is found up to 31 rows later than with 1, at a fraction of the cost."""
 
 REMEMBERED = 50_000
-"""Rows whose time is known. A change that took longer is said to have begun at the oldest of them."""
+"""Rows whose time and loss are known. A change that took longer is said to have begun at the oldest of them."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,6 +33,9 @@ class Change:
         error_before: Share of wrong answers in front of the cut.
         error_after: Share behind it.
         start: Time of the first row behind the cut, milliseconds.
+        likely_rows: Rows since the likeliest moment of a single change. ADWIN cuts where its buckets end, often
+            hundreds of rows too early; this is the split that explains the remembered losses best.
+        likely_start: Time of the first of them, milliseconds.
     """
 
     rows_before: int
@@ -40,6 +43,8 @@ class Change:
     error_before: float
     error_after: float
     start: int
+    likely_rows: int
+    likely_start: int
 
     @property
     def rise(self) -> float:
@@ -58,6 +63,7 @@ class Concept:
         self._adwin = ADWIN(delta=DELTA, clock=CLOCK)
         self._rows, self._total = 0, 0.0
         self._times: deque[Ints] = deque()
+        self._losses: deque[Floats] = deque()
         self._remembered = 0
 
     def update(self, losses: Floats, times: Ints) -> tuple[int, Change | None]:
@@ -82,17 +88,31 @@ class Concept:
         self._rows += len(losses)
         self._total += float(losses.sum())
         self._times.append(times)
+        self._losses.append(losses)
         self._remembered += len(times)
         while self._remembered - len(self._times[0]) >= REMEMBERED:
             self._remembered -= len(self._times.popleft())
+            self._losses.popleft()
 
     def _change(self) -> Change:
         after, before = int(self._adwin.width), self._rows - int(self._adwin.width)
-        back = min(after, REMEMBERED)
+        times, losses = np.concatenate(self._times)[-REMEMBERED:], np.concatenate(self._losses)[-REMEMBERED:]
+        likely = _likely(losses)
         return Change(
             rows_before=before,
             rows_after=after,
             error_before=(self._total - self._adwin.total) / before,
             error_after=self._adwin.total / after,
-            start=int(np.concatenate(self._times)[-back]),
+            start=int(times[-min(after, len(times))]),
+            likely_rows=likely,
+            likely_start=int(times[-likely]),
         )
+
+
+def _likely(losses: Floats) -> int:
+    """Rows behind the split with the greatest difference of means, weighed by how sure the difference is."""
+    before = np.arange(1, len(losses))
+    after = len(losses) - before
+    front = np.cumsum(losses)[:-1]
+    rise = (losses.sum() - front) / after - front / before
+    return int(after[np.argmax(rise**2 * before * after)])

@@ -28,6 +28,8 @@ def test_a_rise_from_a_fifth_to_a_half_is_found_within_a_few_hundred_rows(seed: 
     assert change.rise > 0
     assert change.rows_before + change.rows_after == row
     assert change.start == (row - change.rows_after) * 10
+    assert abs(row - change.likely_rows - 5_000) < 100
+    assert change.likely_start == (row - change.likely_rows) * 10
     assert change.error_before == pytest.approx(losses[: change.rows_before].mean())
     assert change.error_after == pytest.approx(losses[change.rows_before : row].mean())
 
