@@ -157,9 +157,11 @@ class KafkaCarrier:
 
     def _send(self, each: Outgoing) -> None:
         name = physical(self._pipeline, each.topic)
-        headers = list(each.headers)
+        headers, key = list(each.headers), each.key
+        if each.value is None and key is None:  # kafka-python refuses it, and a dead letter may well be one
+            key = b""
         try:
-            future = self._producer.send(name, each.value, each.key, headers, partition=each.partition)
+            future = self._producer.send(name, each.value, key, headers, partition=each.partition)
         except (KafkaError, ValueError) as error:
             raise _refused(each, error) from error
         self._pending.append((each, future))

@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.3
 POLL_MS = 200
 CALL_MS = 5_000
-TOPIC_SECONDS = 5.0
+TOPIC_SECONDS = 3.0
 """How long a topic may be unknown: one that was made a moment ago takes a while to be known to every broker."""
 
 Answer = TypeVar("Answer")

@@ -11,7 +11,7 @@ from tests.contract.broker_rig import BrokerRig
 from tests.contract.memory_rig import MemoryRig
 from tests.contract.rig import Rig
 
-ON_BROKER = ["kafka"]
+ON_BROKER = ["kafka", "streams"]
 
 
 @pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.kafka) for name in ON_BROKER)])

@@ -62,7 +62,7 @@ class Relay:
                 self._maybe_freeze(partition, taken.coverage["records"])
                 yield self._inflated(self._stage.emit(partition, taken, taken.batch, pool=self.known))
 
-    def tick(self, now: int) -> Sequence[Outgoing]:
+    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - the port's signature
         return ()
 
     def forget(self, place: Place) -> None:
@@ -103,7 +103,7 @@ class Pair:
         self._around.say({"event": "restored", "topic": place.topic, "partition": place.partition})
         return ()
 
-    def follow(self, log: LogReader) -> Mapping[Place, int]:
+    def follow(self, log: LogReader) -> Mapping[Place, int]:  # noqa: ARG002 - the port's signature
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
@@ -119,7 +119,7 @@ class Pair:
                     headers = b.Headers(pipeline=DIGEST, coverage=coverage, through=fold.through())
                     yield [Outgoing("examples", run.partition, b.encode(rows), None, b.encode_headers(headers))]
 
-    def tick(self, now: int) -> Sequence[Outgoing]:
+    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - the port's signature
         return ()
 
     def forget(self, place: Place) -> None:
@@ -146,7 +146,7 @@ class Leader:
         self._around = around
         self._known = Checkpoint()
 
-    def restore(self, place: Place, log: LogReader) -> Iterable[Outgoing]:
+    def restore(self, place: Place, log: LogReader) -> Iterable[Outgoing]:  # noqa: ARG002 - the port's signature
         state = Place("state", 0)
         known = Checkpoint()
         for message in log.read(state, log.begin(state), log.end(state)):
@@ -171,10 +171,10 @@ class Leader:
             decisions = [Outgoing("decisions", 0, message.value, epoch) for message in run.messages]
             yield [*decisions, self._checkpoint()]
 
-    def tick(self, now: int) -> Sequence[Outgoing]:
+    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - the port's signature
         return ()
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: Place) -> None:  # noqa: ARG002 - the port's signature
         self._around.say({"event": "deposed", "epoch": self._known.epoch})
 
     def _checkpoint(self) -> Outgoing:

@@ -1,14 +1,10 @@
-"""A worker of the contract suite as a process: `python -m tests.contract.process '{"carrier": "kafka", ...}'`.
-
-It says what its handler says, and how it ended, as lines of JSON on stdout.
-"""
+"""A worker of the contract suite as a process: it says what its handler says, and how it ended, as lines of JSON."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,16 +73,16 @@ def build(task: Mapping[str, Any]) -> Worker:
     return Worker(handler, carrier, pipeline=DIGEST, lease=lease)
 
 
-def main() -> None:
+def run(task: Mapping[str, Any]) -> None:
+    """Work until SIGTERM; what is said goes to the file `said` in the task's folder, errors to `errors`."""
+    for name, number in (("said", 1), ("errors", 2)):
+        with (Path(task["datadir"]) / name).open("wb") as file:
+            os.dup2(file.fileno(), number)
     try:
-        worker = build(json.loads(sys.argv[1]))
+        worker = build(task)
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         worker.run()
     except BaseException as error:
         say({"event": "ended", "error": type(error).__name__, "text": str(error)})
         raise
     say({"event": "ended", "error": "", "text": ""})
-
-
-if __name__ == "__main__":
-    main()

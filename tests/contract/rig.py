@@ -1,7 +1,7 @@
 """What the contract suite needs from a carrier: a log to prepare and read, and workers to start, freeze and kill.
 
 A case says what happens; a rig makes it happen. In memory a worker is an object that `until` steps in virtual time; on
-a broker it is a process (`python -m tests.contract.process`) and `until` polls. `tests/contract/broker_rig.py` drives
+a broker it is a process (`tests/contract/process.py`) and `until` polls. `tests/contract/broker_rig.py` drives
 every carrier that is named in `tests/contract/process.py`, so a new carrier is one line there and one in `conftest.py`.
 """
 

@@ -30,14 +30,13 @@ def rows_of(rows: Sequence[Row]) -> pa.RecordBatch:
 def record(source: int, positions: Iterable[int], *, after: int | None = None) -> tuple[bytes, list[Header]]:
     """Value and headers of a message as ingestion writes it; `after` is the position that it sent here before."""
     rows = [(source, position) for position in positions]
-    headers = b.Headers(pipeline="contract", topic_id="events", watermarks={source: (rows[-1][1], False)})
-    if after is not None:
-        headers = b.Headers(**{**_fields(headers), "after": {source: after << b.ROW_BITS}})
+    headers = b.Headers(
+        pipeline="contract",
+        topic_id="events",
+        after={} if after is None else {source: after << b.ROW_BITS},
+        watermarks={source: (rows[-1][1], False)},
+    )
     return b.encode(rows_of(rows)), b.encode_headers(headers)
-
-
-def _fields(headers: b.Headers) -> dict[str, object]:
-    return {name: getattr(headers, name) for name in headers.__struct_fields__}
 
 
 def rows_in(messages: Iterable[Message]) -> list[Row]:
@@ -45,9 +44,7 @@ def rows_in(messages: Iterable[Message]) -> list[Row]:
     found: list[Row] = []
     for message in messages:
         batch = b.decode(message.value)
-        found += zip(
-            batch.column(b.SOURCE).to_pylist(), batch.column(b.POSITION).to_pylist(), strict=True
-        )
+        found += zip(batch.column(b.SOURCE).to_pylist(), batch.column(b.POSITION).to_pylist(), strict=True)
     return found
 
 

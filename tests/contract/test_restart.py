@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.ports import Place
 from tests.contract.rig import Rig
 from tests.contract.rows import record, rows_in, rows_seen
 from tests.contract.test_delivery import FEATURES, RECORDS, committed, expected, feed
@@ -86,7 +85,7 @@ def test_a_hole_in_the_input_stops_the_worker_and_says_where(rig: Rig) -> None:
     relayed(rig, 3)
     rig.append(RECORDS, *record(0, [9], after=7))
     relay = rig.start("relay")
-    rig.until(lambda: relay.ended(), "the worker's end")
+    rig.until(relay.ended, "the worker's end")
     ending = relay.ended()
     assert ending is not None
     assert (ending.code, ending.error) == (1, "HoleFound")
@@ -103,7 +102,7 @@ def test_a_commit_above_the_output_stops_the_worker_and_says_where(rig: Rig) -> 
     feed(rig, RECORDS, 5, 5)
     rig.commit({RECORDS: 8})
     relay = rig.start("relay")
-    rig.until(lambda: relay.ended(), "the worker's end")
+    rig.until(relay.ended, "the worker's end")
     ending = relay.ended()
     assert ending is not None
     assert (ending.code, ending.error) == (1, "HoleFound")
