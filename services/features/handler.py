@@ -55,7 +55,8 @@ class Features:
         now: list[Outgoing] = []
         later: list[Outgoing] = []
         for partition, messages in partitions.items():
-            now += self._compute(partition, messages.get("records", ()))
+            if "records" in messages:
+                now += self._compute(partition, messages["records"])
             if any(topic in messages for topic in INPUTS):
                 letters, examples = self._joiners[partition].handle(messages, self._metrics)
                 now += letters

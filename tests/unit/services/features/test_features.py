@@ -3,6 +3,7 @@
 import pytest
 
 from runtime.fold import Fold
+from runtime.memory import MemoryBroker
 from runtime.ports import Place
 from schemas import batch as b
 from tests.unit.services.features.world import (
@@ -104,7 +105,7 @@ def test_a_label_beyond_the_horizon_of_its_row_is_a_dead_letter_whatever_came_fi
     assert group[1].metrics.unlabelled._value.get() == 1
 
 
-def pass_time(on, group, at):
+def pass_time(on: MemoryBroker, group: list[Process], at: int) -> None:
     for source in range(2):
         on.append(Place("events", source), event(f"t{at}-{source}", at))
     on.append(Place("labels", 0), label(f"t{at}-0", at))

@@ -52,7 +52,7 @@ class Scoring:
         self._stage.restore(place.partition, log)
         return ()
 
-    def follow(self, log: LogReader) -> dict[Place, int]:
+    def follow(self, log: LogReader) -> dict[Place, int]:  # noqa: ARG002
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
@@ -60,7 +60,7 @@ class Scoring:
             for taken in self._stage.take(each.partition, decode(each)):
                 yield self._stage.emit(each.partition, taken, _scored(taken.batch))
 
-    def tick(self, now: int) -> Sequence[Outgoing]:
+    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002
         return ()
 
     def forget(self, place: Place) -> None:
@@ -142,8 +142,8 @@ def drain(*processes: Process) -> None:
         pass
 
 
-def everybody(on: MemoryBroker, **options: int) -> list[Process]:
-    return [Process(on, group, **options) for group in ("ingestion", "features", "serving")]
+def everybody(on: MemoryBroker, max_messages: int = 50) -> list[Process]:
+    return [Process(on, group, max_messages) for group in ("ingestion", "features", "serving")]
 
 
 def messages(on: MemoryBroker, topic: str) -> Iterator[tuple[int, Message, b.Headers]]:
