@@ -154,6 +154,7 @@ def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
     Raises:
         ModelRefused: A file cannot be read, or the model answers otherwise than when it was made.
     """
+    one_thread()
     try:
         estimator = skops.io.loads(files[MODEL], trusted=list(TRUSTED))
         warmup = b.decode(files[WARMUP])

@@ -53,13 +53,17 @@ class Encoding:
 
     def _codes(self, name: str, column: pa.Array) -> npt.NDArray[np.float64]:
         known = pa.array(self.vocabulary.get(name, ()), pa.string())
-        return _numbers(pc.index_in(column, value_set=known))
+        return _numbers(pc.index_in(_texts(column), value_set=known))
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
     if column.type != pa.float64():
         column = column.cast(pa.float64())
     return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    return column if column.type == pa.string() else column.cast(pa.string())
 
 
 def learn(batch: pa.RecordBatch, types: Mapping[str, FeatureType], most: int) -> Encoding:
@@ -75,6 +79,6 @@ def learn(batch: pa.RecordBatch, types: Mapping[str, FeatureType], most: int) ->
 
 
 def _frequent(column: pa.Array, most: int) -> tuple[str, ...]:
-    counts = pc.value_counts(column.drop_null()).to_pylist()
+    counts = pc.value_counts(_texts(column).drop_null()).to_pylist()
     ranked = sorted(counts, key=lambda each: (-each["counts"], each["values"]))
     return tuple(sorted(each["values"] for each in ranked[:most]))

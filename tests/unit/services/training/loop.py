@@ -53,7 +53,7 @@ def labelled(first: int, count: int, *, turned: bool = False, label: int | None 
         b.SOURCE: pa.array(np.zeros(count, np.int16)),
         b.POSITION: pa.array(index, pa.int64()),
         b.ROW: pa.array(np.zeros(count, np.int32)),
-        b.EVENT_ID: pa.array([f"e{i}" for i in index]),
+        b.EVENT_ID: pa.array([f"e{i}" for i in index], pa.string()),
         b.ENTITY: pa.nulls(count, pa.string()),
         b.TIME: times,
         "x": pa.array(np.where(index % 17 == 0, np.nan, x), from_pandas=True),

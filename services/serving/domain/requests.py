@@ -1,0 +1,114 @@
+"""What a caller may ask over HTTP, and what is wrong with a request: what, where, and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from schemas.events import Decoder, Reason, Rejection, arrow_schema, event_type, to_columns
+from schemas.expressions import Expressions
+from schemas.pipeline import Pipeline
+
+MOST_EVENTS = 4_000
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a request."""
+
+    code: str
+    what: str
+    where: str
+    mend: str
+
+
+class Wrong(Exception):  # noqa: N818 - it is the request that is wrong
+    """A request that cannot be answered, with every problem that was found."""
+
+    def __init__(self, problems: Sequence[Problem], status: int = 400) -> None:
+        super().__init__("; ".join(each.what for each in problems))
+        self.problems, self.status = list(problems), status
+
+
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+_MENDS = {
+    Reason.MISSING_FIELD: "add the field; fields may only be left out where pipeline.yaml says nullable",
+    Reason.UNKNOWN_FIELD: "remove the field, or declare it in pipeline.yaml",
+    Reason.NULL_VALUE: "give a value; null is for fields that pipeline.yaml calls nullable",
+    Reason.WRONG_TYPE: "send the type that pipeline.yaml declares",
+    Reason.OUT_OF_RANGE: "stay within the bounds that pipeline.yaml declares",
+    Reason.DUPLICATE_KEY: "send each field once",
+    Reason.NOT_AN_OBJECT: "send a JSON object per event",
+    Reason.TOO_LARGE: "send less per event",
+}
+_FORM = 'send {"events": [{...}, ...]}'
+
+
+class Reader:
+    """Makes feature rows of requests, the way that ingestion and features make them of events.
+
+    Args:
+        spec: The pipeline.
+    """
+
+    def __init__(self, spec: Pipeline) -> None:
+        self._spec = spec
+        self._event = Decoder(event_type(spec))
+        self._schema = arrow_schema(spec)
+        self._expressions = Expressions(spec)
+        self._request = msgspec.json.Decoder(_Request)
+
+    def read(self, body: bytes) -> tuple[list[msgspec.Struct], pa.RecordBatch]:
+        """The events of a request and their features.
+
+        Raises:
+            Wrong: With the problems of all events.
+        """
+        events = self._events(self._raw(body))
+        batch = pa.RecordBatch.from_arrays(to_columns(events, self._spec), schema=self._schema)
+        features = self._expressions.compute(pl.DataFrame(pl.from_arrow(batch)))
+        return events, features.rechunk().to_arrow().combine_chunks().to_batches(max_chunksize=None)[0]
+
+    def _raw(self, body: bytes) -> list[msgspec.Raw]:
+        try:
+            events = self._request.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Wrong([Problem("not_a_request", str(error), "$", _FORM)]) from None
+        if not events.events:
+            raise Wrong([Problem("empty", "there are no events", "$.events", _FORM)])
+        if len(events.events) > MOST_EVENTS:
+            what = f"{len(events.events)} events; at most {MOST_EVENTS} are taken at once"
+            raise Wrong([Problem(Reason.TOO_LARGE, what, "$.events", "send several requests")], 413)
+        return events.events
+
+    def _events(self, raw: Sequence[msgspec.Raw]) -> list[msgspec.Struct]:
+        read = [self._event.decode(bytes(each)) for each in raw]
+        problems = [_problem(index, each) for index, each in enumerate(read) if isinstance(each, Rejection)]
+        if problems:
+            raise Wrong(problems)
+        return [each for each in read if not isinstance(each, Rejection)]
+
+
+def _problem(index: int, found: Rejection) -> Problem:
+    where = f"$.events[{index}]{found.path.removeprefix('$')}"
+    return Problem(found.code, found.message, where, _MENDS.get(found.code, _FORM))
+
+
+def answers(events: Sequence[msgspec.Struct], outputs: Sequence[float], spec: Pipeline) -> list[dict[str, Any]]:
+    """One prediction per event, in the order of the request."""
+    negative, positive = spec.classes
+    name = spec.events.id
+    return [
+        {
+            **({} if name is None else {"event_id": getattr(event, name)}),
+            "value": positive if output >= 0.5 else negative,  # noqa: PLR2004 - the likelier class
+            "probability": output,
+        }
+        for event, output in zip(events, outputs, strict=True)
+    ]

@@ -1,0 +1,183 @@
+"""features → scored and predictions, with whatever pool was announced last and is known to answer as it should."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
+
+import polars as pl
+import pyarrow as pa
+
+from runtime.announced import Announced
+from runtime.metrics import Metrics
+from runtime.model import ModelRefused
+from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.stage import Stage, decode
+from schemas import batch as b
+from schemas import cloudevents
+from schemas.messages import Decision, Member, Pool, Scalar, Step
+from schemas.pipeline import Pipeline
+from services.serving.domain.pool import POOL, PREDICTION, Scorer, ServedPool, scored
+
+log = logging.getLogger("headrace.serving")
+
+SERVICE = "serving"
+TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, PREDICTION, POOL]
+"""The columns that a prediction is made of."""
+
+PIECES = 64
+"""Offsets of `scored` in which all pieces of the last batch lie."""
+
+SLACK = 2_000
+"""Predictions of another writer that may lie among the newest ones: what a zombie had under way."""
+
+
+class Serving:
+    """Scores feature rows, tells predictions, swaps pools.
+
+    Args:
+        spec: The pipeline.
+        load: Fetches, verifies, loads and warms up a member's model. Raises ModelRefused or Transient.
+        metrics: Where counts go.
+    """
+
+    inputs = ("features",)
+    follows = ("models",)
+    leads = False
+
+    def __init__(self, spec: Pipeline, load: Callable[[Member], Scorer], metrics: Metrics | None = None) -> None:
+        self._spec, self._load, self._metrics = spec, load, metrics or Metrics()
+        self._source = cloudevents.source_of(spec.pipeline, SERVICE)
+        self._stage = Stage("features", "scored", spec.digest)
+        self._announced = Announced()
+        self._judged = 0
+        self._pool: ServedPool | None = None
+
+    @property
+    def pool(self) -> ServedPool | None:
+        """The pool in service, None before the first; may be read from any thread, once per answer."""
+        return self._pool
+
+    def restore(self, place: Place, log: LogReader) -> list[Outgoing]:
+        """Take the fold from the tail of `scored`; return the predictions of its last batch that are not out."""
+        message = self._stage.restore(place.partition, log)
+        if message is None:
+            return []
+        rows = _last_batch(log, Place("scored", place.partition), message)
+        return self._predictions(place.partition, _without(rows, _told(log, place.partition, rows.num_rows)))
+
+    def follow(self, log: LogReader) -> Mapping[Place, int]:
+        """From the first announcement kept; what is announced by now is in service before the first row."""
+        place = Place("models", 0)
+        return {place: log.begin(place)}
+
+    def forget(self, place: Place) -> None:
+        """Drop the fold of a lost partition."""
+        self._stage.forget(place.partition)
+
+    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - nothing here depends on time
+        """Nothing happens by the mere passing of time."""
+        return ()
+
+    def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
+        """Swap first, then score: the predictions of a batch are out before the next scored batch is."""
+        batches = [(run.partition, decode(run)) for run in polled if run.topic == "features"]
+        for message in (message for run in polled if run.topic == "models" for message in run.messages):
+            self._announced.take(message)
+        if decided := self._follow_pool():
+            yield decided
+        for partition, messages in batches:
+            for taken in self._stage.take(partition, messages):
+                rows = scored(taken.batch, self._pool)
+                yield self._stage.emit(partition, taken, rows, pool=0 if self._pool is None else self._pool.version)
+                if rows.num_rows:
+                    yield self._predictions(partition, rows)
+                self._metrics.rows.labels("scored").inc(rows.num_rows)
+
+    # --- the pool -----------------------------------------------------------------------------
+
+    def _follow_pool(self) -> list[Outgoing]:
+        """Put the announced pool into service, or say why not: once per version."""
+        wanted = self._announced.pool
+        if wanted is None or wanted.version <= self._judged:
+            return []
+        try:
+            served = ServedPool(wanted, tuple(self._model(version) for version in wanted.members))
+        except ModelRefused as error:
+            stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
+            decided = self._decision(wanted, "refused", stays, str(error))
+        else:
+            reason = f"fetched, verified and warmed up; {_before(self._pool)}"
+            self._pool = served
+            self._metrics.pool.set(served.version)
+            decided = self._decision(wanted, "swapped", f"pool {served.version} answers", reason)
+        self._judged = wanted.version
+        return [decided]
+
+    def _model(self, version: int) -> Scorer:
+        if self._pool is not None and version in self._pool.announced.members:
+            return self._pool.models[self._pool.announced.members.index(version)]
+        member = self._announced.members.get(version)
+        if member is None:
+            raise ModelRefused(f"member {version} of the pool was never announced")
+        return self._load(member)
+
+    def _decision(self, pool: Pool, step: Step, outcome: str, reason: str) -> Outgoing:
+        log.info("decided", extra={"subject": f"pool {pool.version}", "step": step, "reason": reason})
+        evidence: dict[str, Scalar] = {"pool": pool.version, "leader": pool.leader}
+        decision = Decision(
+            subject=f"{pool.model}/pool/{pool.version}",
+            step=step,
+            service=SERVICE,
+            outcome=outcome,
+            reason=reason,
+            evidence=evidence,
+        )
+        value, headers = cloudevents.encode(decision, id=decision.id, source=self._source, subject=decision.subject)
+        return Outgoing("decisions", 0, value, decision.subject.encode(), headers)
+
+    # --- predictions --------------------------------------------------------------------------
+
+    def _predictions(self, partition: int, rows: pa.RecordBatch) -> list[Outgoing]:
+        if not rows.num_rows:
+            return []
+        frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
+        keys = frame.select(pl.coalesce(b.ENTITY, b.EVENT_ID).cast(pl.Binary)).to_series().to_list()
+        values = cloudevents.encode_predictions(frame, self._spec)
+        headers = repeat(cloudevents.PREDICTION_HEADERS)
+        return list(map(Outgoing, repeat("predictions"), repeat(partition), values, keys, headers))
+
+
+def _before(pool: ServedPool | None) -> str:
+    return "the first one" if pool is None else f"pool {pool.version} answered until now"
+
+
+def _last_batch(log: LogReader, place: Place, newest: Message) -> pa.RecordBatch:
+    """All rows of the last scored batch, however many pieces and attempts it was written in."""
+    covered = b.decode_headers(newest.headers).coverage["features"][1]
+    start = max(log.begin(place), newest.offset - PIECES)
+    pieces = [
+        b.decode(message.value)
+        for message in log.read(place, start, newest.offset + 1)
+        if b.decode_headers(message.headers).coverage.get("features", (0, -1))[1] == covered
+    ]
+    return pa.concat_batches(pieces)
+
+
+def _told(log: LogReader, partition: int, rows: int) -> set[str]:
+    """Ids of the newest predictions."""
+    place = Place("predictions", partition)
+    end = log.end(place)
+    newest = log.read(place, max(log.begin(place), end - rows - SLACK), end)
+    return {cloudevents.decode(message.value).id for message in newest if message.value}
+
+
+def _without(rows: pa.RecordBatch, told: set[str]) -> pa.RecordBatch:
+    """The rows that no prediction tells yet, each once."""
+    names = zip(*(rows.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW)), strict=True)
+    missing: dict[str, int] = {}
+    for index, name in enumerate("-".join(map(str, each)) for each in names):
+        if name not in told:
+            missing[name] = index
+    return rows.take(pa.array(list(missing.values()), pa.int64()))
