@@ -1,0 +1,205 @@
+"""Makes the topics of a pipeline and announces its specification: `python -m runtime.bootstrap [--json]`.
+
+May be run at any time and any number of times: what is there and fits stays as it is, what does not fit is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import yaml
+from pydantic import Field
+
+from runtime.clock import SystemClock
+from runtime.errors import HeadraceError, WrongSetup
+from runtime.kafka import KafkaCarrier
+from runtime.kafka_admin import TopicShape, topic_admin
+from runtime.ports import Clock, LogReader, Outgoing, Place
+from runtime.settings import ServiceSettings, read
+from schemas import cloudevents
+from schemas.messages import PipelineAnnounced
+from schemas.pipeline import Pipeline, PipelineError, load
+from schemas.topics import BY_NAME, TOPICS, Topic
+
+PARTITIONS, EVENT_PARTITIONS = 4, 6
+KEY = b"pipeline"
+ANNOUNCED = Place("pipeline", 0)
+
+
+class Settings(ServiceSettings):
+    """What the topics need to know."""
+
+    partitions: int = Field(PARTITIONS, ge=1, le=1_000, description="P: internal partitions, fixed for ever.")
+    event_partitions: int = Field(EVENT_PARTITIONS, ge=1, le=30_000, description="Partitions of new events and labels.")
+    replication: int = Field(1, ge=1, le=10, description="Copies of each partition of new topics.")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        pipeline: Name of the pipeline.
+        digest: Digest of its specification.
+        created: Topics that were made, by their names on the broker.
+        kept: Topics that were there.
+        differs: Settings of kept topics that are not what a new topic would get: `topic: key=is, not wanted`.
+        announced: Whether the specification was written, because it was new or had changed.
+    """
+
+    pipeline: str
+    digest: str
+    created: tuple[str, ...]
+    kept: tuple[str, ...]
+    differs: tuple[str, ...]
+    announced: bool
+
+    def lines(self) -> Iterator[str]:
+        """The report for a person."""
+        yield from (f"created  {name}" for name in self.created)
+        yield from (f"kept     {name}" for name in self.kept)
+        yield from (f"differs  {each}" for each in self.differs)
+        yield f"{'announced' if self.announced else 'unchanged'} {self.pipeline} {self.digest}"
+
+
+def bootstrap(
+    brokers: str,
+    spec: Pipeline,
+    text: str | None = None,
+    partitions: int = PARTITIONS,
+    event_partitions: int = EVENT_PARTITIONS,
+    replication: int = 1,
+    *,
+    clock: Clock | None = None,
+) -> Report:
+    """Make what is missing and announce the specification when it is another one.
+
+    Args:
+        brokers: ``host:port``, several with commas.
+        spec: The pipeline.
+        text: Its file as it was written; absent: the specification, written out.
+        partitions: P.
+        event_partitions: Partitions of events and labels where they do not exist yet.
+        replication: Copies of each partition of new topics.
+        clock: Whose time the announcement carries.
+
+    Raises:
+        WrongSetup: No broker answers, or an existing topic does not fit.
+    """
+    wanted = {topic.physical(spec.pipeline): _shape(topic, spec, partitions, event_partitions) for topic in TOPICS}
+    with topic_admin(brokers) as admin:
+        existing = admin.existing(wanted)
+        _refuse_misfits(spec.pipeline, existing, partitions)
+        missing = {name: shape for name, shape in wanted.items() if name not in existing}
+        admin.create(missing, replication)
+    announced = _announce(brokers, spec, text or _written_out(spec), partitions, clock or SystemClock())
+    differs = tuple(_differences(existing, wanted))
+    return Report(spec.pipeline, spec.digest, tuple(missing), tuple(existing), differs, announced)
+
+
+def _shape(topic: Topic, spec: Pipeline, partitions: int, event_partitions: int) -> TopicShape:
+    counts = {"P": partitions, "any": event_partitions, "one": 1}
+    # Features are expressions over one event so far: none looks back, so the longest window is 0.
+    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=0)
+    return TopicShape(counts[topic.partitions], config)
+
+
+def _refuse_misfits(pipeline: str, existing: Mapping[str, TopicShape], partitions: int) -> None:
+    shapes = {topic: existing.get(topic.physical(pipeline)) for topic in BY_NAME.values()}
+    found = [each for topic, shape in shapes.items() if shape for each in _misfits(topic, pipeline, shape, partitions)]
+    if found:
+        raise WrongSetup("topics that exist do not fit:\n" + "\n".join(f"  {each}" for each in found))
+
+
+def _misfits(topic: Topic, pipeline: str, shape: TopicShape, partitions: int) -> Iterator[str]:
+    name = topic.physical(pipeline)
+    if topic.partitions == "P" and shape.partitions != partitions:
+        yield (
+            f"{name} has {shape.partitions} partitions, not {partitions}: the count is fixed for the life of a log. "
+            f"Set HEADRACE_PARTITIONS={shape.partitions}, or begin a new log with another `pipeline:` name."
+        )
+    if topic.partitions == "one" and shape.partitions != 1:
+        yield (
+            f"{name} has {shape.partitions} partitions, not 1: its messages have one order. Delete it (its content is "
+            "lost) and run this again, or begin a new log with another `pipeline:` name."
+        )
+    policy = "compact" if topic.compacted else "delete"
+    if shape.config.get("cleanup.policy") != policy:
+        yield (
+            f"{name} has cleanup.policy={shape.config.get('cleanup.policy')}, not {policy}: "
+            f"{'only the newest message per key may go' if topic.compacted else 'compaction would tear holes'}. Mend: "
+            f"kafka-configs.sh --alter --topic {name} --add-config cleanup.policy={policy}"
+        )
+
+
+def _differences(existing: Mapping[str, TopicShape], wanted: Mapping[str, TopicShape]) -> Iterator[str]:
+    for name, shape in existing.items():
+        for key, value in wanted[name].config.items():
+            if shape.config.get(key) != value:
+                yield f"{name}: {key}={shape.config.get(key)}, a new topic would get {value}"
+
+
+def _announce(brokers: str, spec: Pipeline, text: str, partitions: int, clock: Clock) -> bool:
+    message = PipelineAnnounced(name=spec.pipeline, digest=spec.digest, text=text, partitions=partitions)
+    carrier = KafkaCarrier(brokers, spec.pipeline, "bootstrap")
+    try:
+        known = _announced(carrier.log)
+        if known and (known.digest, known.partitions) == (message.digest, message.partitions):
+            return False
+        value, headers = cloudevents.encode(
+            message,
+            id=f"{spec.pipeline}/{spec.digest}",
+            source=cloudevents.source_of(spec.pipeline, "bootstrap"),
+            subject=spec.pipeline,
+            time=datetime.fromtimestamp(clock.now() / 1000, UTC),
+        )
+        carrier.publish([Outgoing(*ANNOUNCED, value, KEY, headers)])
+        carrier.confirm()
+        return True
+    finally:
+        carrier.close()
+
+
+def _announced(log: LogReader) -> PipelineAnnounced | None:
+    """The newest announcement, None where there is none that this version understands."""
+    newest = None
+    for message in log.read(ANNOUNCED, log.begin(ANNOUNCED), log.end(ANNOUNCED)):
+        newest = message if message.key == KEY else newest
+    if newest is None:
+        return None
+    try:
+        return cloudevents.decode(newest.value or b"", newest.headers).read(PipelineAnnounced)
+    except cloudevents.EnvelopeError:
+        return None
+
+
+def _written_out(spec: Pipeline) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+def main() -> int:
+    """Run with settings from the environment; exit code 0, or 2 with the mend on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m runtime.bootstrap", description="Make the topics of a pipeline.")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    as_json = parser.parse_args().json
+    try:
+        settings = read(Settings)
+        spec = load(settings.pipeline)
+        text = settings.pipeline.read_text(encoding="utf-8")
+        report = bootstrap(
+            settings.brokers, spec, text, settings.partitions, settings.event_partitions, settings.replication
+        )
+    except (HeadraceError, PipelineError) as error:
+        print(f"bootstrap: {error}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+        return 2
+    print(json.dumps(asdict(report)) if as_json else "\n".join(report.lines()))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
