@@ -45,7 +45,7 @@ class Context:
 
     @property
     def lease(self) -> Lease:
-        """A new lease, held by the thread that `run` starts."""
+        """A new lease, for one worker."""
         return Lease(self.clock)
 
     def worker(self, handler: Handler, carrier: Carrier) -> Worker:
@@ -139,11 +139,11 @@ class Process:
 
     def _watch(self) -> None:
         """Four times a second: leave at once when this process was frozen, before any worker writes again."""
-        lease = self._context.lease
         while True:
             self._context.clock.sleep(0.25)
             try:
-                lease.check()
+                for worker in self._workers:
+                    worker.beat()
             except LeaseLost as error:
                 log.critical("lease_lost", extra={"error": str(error)})
                 _exit(1)

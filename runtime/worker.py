@@ -40,7 +40,7 @@ class Lease:
 
     def __init__(self, clock: Clock, seconds: float = 4.0) -> None:
         self._clock, self._seconds = clock, seconds
-        self._beat = clock.monotonic()
+        self._beat: float | None = None  # counts from the first beat: connecting may take a while
 
     def renew(self) -> None:
         """Say that the process runs, whatever was before: at the start of a step, when nothing is polled yet."""
@@ -49,7 +49,7 @@ class Lease:
     def check(self) -> None:
         """Renew, or raise `LeaseLost` when that is too late. A thread calls it four times a second, too."""
         now = self._clock.monotonic()
-        if now - self._beat > self._seconds:
+        if self._beat is not None and now - self._beat > self._seconds:
             raise LeaseLost(
                 f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions"
             )
@@ -112,6 +112,15 @@ class Worker:
     def stop(self) -> None:
         """End `run` after the step in progress; may be called from a signal handler or another thread."""
         self._stop.set()
+
+    def beat(self) -> None:
+        """Say that the process runs; called four times a second from a thread, since a step may take minutes.
+
+        Raises:
+            LeaseLost: It stood still: the process must end at once.
+        """
+        if self._lease is not None:
+            self._lease.check()
 
     def step(self, timeout: float = POLL_SECONDS) -> bool:
         """One round; True when there was something to do."""

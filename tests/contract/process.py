@@ -49,12 +49,12 @@ def freeze_self() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def hold(lease: Lease) -> None:
+def hold(worker: Worker) -> None:
     """Beat four times a second, and leave at once when this process stood still."""
     while True:
         SystemClock().sleep(LEASE_SECONDS)
         try:
-            lease.check()
+            worker.beat()
         except LeaseLost as error:
             say({"event": "ended", "error": "LeaseLost", "text": str(error)})
             os._exit(1)
@@ -66,11 +66,10 @@ def build(task: Mapping[str, Any]) -> Worker:
     if "crash_after" in options:
         carrier = Crashing(carrier, options["crash_topic"], options["crash_after"], kill_self)
     handler = HANDLERS[task["handler"]](Surroundings(say, freeze_self, options))
-    lease = None
-    if options.get("lease", True):
-        lease = Lease(SystemClock())
-        threading.Thread(target=hold, args=(lease,), daemon=True).start()
-    return Worker(handler, carrier, pipeline=DIGEST, lease=lease)
+    lease = Lease(SystemClock()) if options.get("lease", True) else None
+    worker = Worker(handler, carrier, pipeline=DIGEST, lease=lease)
+    threading.Thread(target=hold, args=(worker,), daemon=True).start()
+    return worker
 
 
 def run(task: Mapping[str, Any]) -> None:
