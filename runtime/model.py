@@ -63,7 +63,8 @@ class ModelRefused(HeadraceError):
 class Estimator(Protocol):
     """A fitted binary classifier of scikit-learn."""
 
-    def predict_proba(self, matrix: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]: ...
+    def predict_proba(self, matrix: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
+        """Probability of each class, shape (rows, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def answer(estimator: Estimator, matrix: npt.NDArray[np.float64]) -> npt.NDArray
 
 
 def one_thread() -> None:
-    """Let numerics of the calling thread use one core: the cores belong to the partitions, and sums keep their order."""
+    """Let numerics of the calling thread use one core: others have partitions of their own, and sums keep an order."""
     threadpool_limits(1)
 
 

@@ -176,8 +176,6 @@ def _told(log: LogReader, partition: int, rows: int) -> set[str]:
 def _without(rows: pa.RecordBatch, told: set[str]) -> pa.RecordBatch:
     """The rows that no prediction tells yet, each once."""
     names = zip(*(rows.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW)), strict=True)
-    missing: dict[str, int] = {}
-    for index, name in enumerate("-".join(map(str, each)) for each in names):
-        if name not in told:
-            missing[name] = index
+    places = {"-".join(map(str, name)): index for index, name in enumerate(names)}
+    missing = {name: index for name, index in places.items() if name not in told}
     return rows.take(pa.array(list(missing.values()), pa.int64()))

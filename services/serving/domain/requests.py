@@ -25,7 +25,7 @@ class Problem(msgspec.Struct, frozen=True):
     mend: str
 
 
-class Wrong(Exception):  # noqa: N818 - it is the request that is wrong
+class Wrong(Exception):
     """A request that cannot be answered, with every problem that was found."""
 
     def __init__(self, problems: Sequence[Problem], status: int = 400) -> None:

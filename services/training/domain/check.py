@@ -26,9 +26,11 @@ class Verdict:
 def losses(metric: str, outputs: Vector, labels: Labels) -> Vector:
     """Loss of each row: minus the log of the probability that its class was given, or 1 for the wrong class."""
     if metric == "accuracy":
-        return ((outputs >= 0.5) != (labels == 1)).astype(np.float64)  # noqa: PLR2004 - the likelier class
+        wrong: Vector = ((outputs >= 0.5) != (labels == 1)).astype(np.float64)  # noqa: PLR2004 - the likelier class
+        return wrong
     given = np.where(labels == 1, outputs, 1.0 - outputs)
-    return -np.log(np.clip(given, FLOOR, 1.0))
+    loss: Vector = -np.log(np.clip(given, FLOOR, 1.0))
+    return loss
 
 
 def judge(metric: str, prior: float, labels: Labels, outputs: Vector, ruling: Vector | None) -> Verdict:
@@ -50,7 +52,9 @@ def judge(metric: str, prior: float, labels: Labels, outputs: Vector, ruling: Ve
     right = float(1.0 - losses("accuracy", outputs, labels).mean())
     metrics = {"log_loss": own, "log_loss_prior": blind, "accuracy": right}
     if not own < blind:
-        reason = f"its log loss of {own:.4f} on {len(labels)} held-out rows does not beat the class frequencies' {blind:.4f}"
+        reason = (
+            f"its log loss of {own:.4f} on {len(labels)} held-out rows does not beat the class frequencies' {blind:.4f}"
+        )
         return Verdict(False, reason, metrics)
     if ruling is None:
         return Verdict(True, f"its log loss of {own:.4f} beats the class frequencies' {blind:.4f}", metrics)

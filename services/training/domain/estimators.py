@@ -31,8 +31,11 @@ PROBE_ROWS = 60
 class Classifier(Protocol):
     """What scikit-learn calls a classifier."""
 
-    def fit(self, matrix: Matrix, labels: Labels, /) -> Any: ...
-    def predict_proba(self, matrix: Matrix, /) -> Matrix: ...
+    def fit(self, matrix: Matrix, labels: Labels, /) -> Any:
+        """Learn from rows and their classes."""
+
+    def predict_proba(self, matrix: Matrix, /) -> Matrix:
+        """Probability of each class, shape (rows, 2)."""
 
 
 class Refused(ValueError):

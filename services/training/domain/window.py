@@ -20,6 +20,7 @@ from services.training.domain.rows import (
     unseen,
 )
 
+
 class Window:
     """What a controller remembers of `examples`.
 

@@ -58,13 +58,13 @@ def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_made_says_so_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WrongSetup, match="not writable.*HEADRACE_ARTEFACTS"):
+    with pytest.raises(WrongSetup, match=r"not writable.*HEADRACE_ARTEFACTS"):
         Store(f"file://{tmp_path}/file/artefacts")
 
 
 def test_a_store_that_is_not_writable_says_so_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "probe").write_text("in the way")
-    with pytest.raises(WrongSetup, match="not writable.*HEADRACE_ARTEFACTS"):
+    with pytest.raises(WrongSetup, match=r"not writable.*HEADRACE_ARTEFACTS"):
         Store(f"file://{tmp_path}").check()
 
 

@@ -48,7 +48,8 @@ def test_scored_rows_have_the_agreed_types_with_and_without_a_model() -> None:
     loop.events(6, 0)
     loop.run()
     for message in loop.log("scored"):
-        types = dict(zip(*(lambda s: (s.names, s.types))(b.decode(message.value).schema), strict=True))
+        schema = b.decode(message.value).schema
+        types = dict(zip(schema.names, schema.types, strict=True))
         assert types["_prediction"] == pa.float64()
         assert types["_pool"] == pa.int64()
         assert types["_members"] == pa.list_(pa.int32())
@@ -182,7 +183,7 @@ def test_a_store_that_is_away_is_waited_for_before_anything_changes() -> None:
     handler = Serving(loop.spec, flaky)  # type: ignore[arg-type]
     worker = loop.start()
     worker._handler = handler
-    worker._clock.sleep = lambda seconds: None  # type: ignore[method-assign]
+    worker._clock.sleep = lambda seconds: None  # type: ignore[method-assign]  # noqa: ARG005
     loop.announce(2)
     loop.events(0, 1)
     loop.run()

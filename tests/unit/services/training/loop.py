@@ -58,13 +58,17 @@ def labelled(first: int, count: int, *, turned: bool = False, label: int | None 
         b.TIME: times,
         "x": pa.array(np.where(index % 17 == 0, np.nan, x), from_pandas=True),
         "z": pa.array(z),
-        "colour": pa.array(np.where(z > 1, "red", np.where(index % 5 == 0, None, "blue")), pa.string()),
+        "colour": pa.array([_colour(i, each) for i, each in zip(index.tolist(), z.tolist(), strict=True)], pa.string()),
         "_prediction": pa.array(np.full(count, 0.5)),
         "_pool": pa.nulls(count, pa.int64()),
         "_label": pa.array(truth if label is None else np.full(count, label, np.int8)),
         "_label_time": times,
     }
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _colour(index: int, value: float) -> str | None:
+    return "red" if value > 1 else None if index % 5 == 0 else "blue"
 
 
 def passing(watermark: int) -> list[tuple[str, bytes]]:

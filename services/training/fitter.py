@@ -1,0 +1,89 @@
+"""Fits, and the artefacts that they become: what happens between a dataset and an announcement."""
+
+from __future__ import annotations
+
+import logging
+
+import pyarrow as pa
+
+from runtime.announced import Announced
+from runtime.errors import WrongSetup
+from runtime.model import Model, ModelRefused, fetch, libraries, save
+from runtime.store import Store
+from schemas.messages import Member
+from schemas.pipeline import Pipeline
+from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
+from services.training.domain.estimators import Recipe, Refused
+from services.training.domain.fitting import Fit, fit, seed_of
+
+log = logging.getLogger("headrace.training")
+
+
+class Fitter:
+    """Fits one pipeline's models and stores them.
+
+    Args:
+        spec: The pipeline.
+        store: Where artefacts go.
+
+    Raises:
+        WrongSetup: The estimator does not take the parameters.
+    """
+
+    def __init__(self, spec: Pipeline, store: Store) -> None:
+        self._spec, self._store = spec, store
+        self._recipe = _recipe(spec)
+        self._made: tuple[tuple[str, int, int], Fit] | None = None
+        self._ruling: Model | None = None
+
+    def fit(self, cause: str, rows: pa.RecordBatch, at: int, version: int, announced: Announced) -> Fit:
+        """A checked fit; kept, so that a store that is away does not make it again at every attempt.
+
+        Raises:
+            Refused: The estimator does not take the rows.
+            Transient: The store is away.
+        """
+        key = (cause, at, version)
+        if self._made is None or self._made[0] != key:
+            ruling = self._in_service(announced)
+            seed = seed_of(self._spec.pipeline, version)
+            model, types = self._spec.model, self._spec.feature_types
+            made = fit(self._recipe, rows, types, seed, model.metric, None if ruling is None else ruling.score)
+            self._made = key, made
+        return self._made[1]
+
+    def store(self, candidate: Candidate, epoch: int) -> Member:
+        """Store, then read back as serving will: what is announced is known to load and to answer the same.
+
+        Raises:
+            Transient: The store is away.
+            ModelRefused: The store does not give back what it took.
+        """
+        manifest = manifest_of(self._spec, candidate, libraries())
+        fit = candidate.fit
+        stored = save(self._store, directory(manifest), fit.classifier, fit.warm_up, manifest)
+        member = member_of(stored, epoch)
+        fetch(self._store, member, self._spec.feature_types)
+        return member
+
+    def _in_service(self, announced: Announced) -> Model | None:
+        """The model that leads; None where there is none or its artefact is unusable (serving has refused it then)."""
+        member = None if announced.pool is None else announced.members.get(announced.pool.leader)
+        if member is None:
+            return None
+        if self._ruling is None or self._ruling.version != member.version:
+            try:
+                self._ruling = fetch(self._store, member, self._spec.feature_types)
+            except ModelRefused as error:
+                log.warning("ruling_model_unusable", extra={"error": str(error)})
+                return None
+        return self._ruling
+
+
+def _recipe(spec: Pipeline) -> Recipe:
+    recipe = Recipe(spec.model.estimator, spec.model.params)
+    try:
+        recipe.check()
+    except Refused as error:
+        raise WrongSetup(f"model.params of pipeline.yaml: {error}; mend or remove the parameter") from error
+    return recipe

@@ -1,0 +1,82 @@
+"""What a controller takes from the log: its checkpoint, watermarks, episodes and wishes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import msgspec
+
+from runtime.errors import InvalidMessage
+from runtime.fold import watermark
+from runtime.ports import LogReader, Message, Place, Polled
+from schemas import batch as b
+from schemas import cloudevents
+from schemas.messages import DriftEpisode, Wish
+from services.training.domain.triggers import State
+
+log = logging.getLogger("headrace.training")
+
+KEY = b"training/controller"
+GAP = 16
+"""Offsets in a row that may hold no message."""
+
+
+def checkpoint(log: LogReader) -> State:
+    """The state that the last leader wrote, a new one before the first."""
+    place, state = Place("state", 0), State()
+    for message in log.read(place, log.begin(place), log.end(place)):
+        if message.key == KEY and message.value:
+            said = msgspec.json.decode(message.value, type=State)
+            state = said if said.epoch >= state.epoch else state
+    return state
+
+
+def passed(headers: b.Headers) -> int | None:
+    """Event time that events and labels of a partition have passed, None before both have spoken."""
+    marks = {} if headers.through is None else headers.through.watermarks
+    both = [watermark(marks.get(stream, {})) for stream in (b.EVENTS, b.LABELS)]
+    known = [each for each in both if each is not None]
+    return min(known) if len(known) == len(both) else None
+
+
+def passed_before(log: LogReader, place: Place, offset: int) -> int | None:
+    """What the last message before an offset had passed, None where there is none."""
+    found = None
+    for message in log.read(place, max(log.begin(place), offset - GAP), offset):
+        found = passed(b.decode_headers(message.headers))
+    return found
+
+
+def wishes(run: Polled) -> Iterator[Wish]:
+    """The wishes of operators.
+
+    Raises:
+        InvalidMessage: A message is none.
+    """
+    for message in run.messages:
+        try:
+            yield cloudevents.decode(message.value or b"", message.headers).read(Wish)
+        except cloudevents.EnvelopeError as error:
+            raise InvalidMessage(run.topic, run.partition, message.offset, "not_a_wish", str(error)) from error
+
+
+class Episodes:
+    """The fold of `drift`: concept episodes by id. What a judge says that was replaced is void."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, DriftEpisode] = {}
+        self._epoch = 0
+
+    def take(self, message: Message) -> None:
+        """Fold a message; one that is no episode is ignored with a warning."""
+        try:
+            episode = cloudevents.decode(message.value or b"", message.headers).read(DriftEpisode)
+        except cloudevents.EnvelopeError as error:
+            log.warning("episode_ignored", extra={"offset": message.offset, "error": str(error)})
+            return
+        if episode.epoch < self._epoch:
+            return
+        self._epoch = episode.epoch
+        if episode.kind == "concept" and episode.state == "opened":
+            self.opened.setdefault(episode.id, episode)
