@@ -10,8 +10,10 @@ import sys
 import typer
 
 from headrace import kafka_command, project
+from headrace.demo.command import demo
 from headrace.errors import WrongUse
 from headrace.replay import replay
+from headrace.up import up
 from headrace.watch import status, watch
 from runtime.errors import HeadraceError, WrongSetup
 from schemas.pipeline import PipelineError
@@ -27,7 +29,9 @@ app = typer.Typer(
 )
 app.command()(project.init)
 app.command()(project.validate)
+app.command()(up)
 app.command()(replay)
+app.command()(demo)
 app.command()(watch)
 app.command()(status)
 app.add_typer(kafka_command.app, name="kafka")

@@ -40,19 +40,19 @@ class Prequential:
         self.unjudged = 0
         """Labelled rows that no model had predicted."""
 
-    def add(self, examples: pa.RecordBatch) -> list[bool]:
-        """Take labelled rows in; returns which of the judged ones among them were predicted right."""
+    def add(self, examples: pa.RecordBatch) -> None:
+        """Take labelled rows in."""
         rows = [row for row in _rows(examples) if self._is_new(row[0])]
         judged = [(p, label) for _, p, label in rows if p is not None]
         self.unjudged += len(rows) - len(judged)
-        return [self._judge(p, label) for p, label in judged]
+        for p, label in judged:
+            self._judge(p, label)
 
-    def _judge(self, p: float, label: int) -> bool:
+    def _judge(self, p: float, label: int) -> None:
         right = (p >= THRESHOLD) == bool(label)
         loss = -float(np.log(max(p if label else 1 - p, LEAST)))
         self._recent.append((right, loss))
         self._rows, self._right, self._loss = self._rows + 1, self._right + right, self._loss + loss
-        return right
 
     def _is_new(self, identity: tuple[int, int, int]) -> bool:
         if identity in self._seen:

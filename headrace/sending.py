@@ -74,7 +74,7 @@ class Sender:
         start = self._clock.monotonic()
         for each in inputs:
             if each.kind == "events":
-                self._pace(start)
+                self._pace(start, on_progress)
             self._batch.append(Outgoing(each.kind, self._partition(each), each.value, each.key))
             self._counts[each.kind] += 1
             if len(self._batch) >= BATCH:
@@ -87,13 +87,13 @@ class Sender:
         turn = crc32(each.key) if self._by_key else self._counts[each.kind]
         return turn % self._partitions[each.kind]
 
-    def _pace(self, start: float) -> None:
+    def _pace(self, start: float, on_progress: OnProgress) -> None:
         events = self._counts["events"]
         if self._rate is None or events % self._slice:
             return
         ahead = start + events / self._rate - self._clock.monotonic()
         if ahead > 0:
-            self._flush(lambda *_: None)
+            self._flush(on_progress)
             self._clock.sleep(ahead)
 
     def _flush(self, on_progress: OnProgress) -> None:

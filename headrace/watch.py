@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from headrace.following import places
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.reach import require_kafka
@@ -20,7 +21,6 @@ from headrace.stopping import signals
 from headrace.watching import GROUPS, Snapshot, Watcher
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
-from runtime.ports import Place
 from schemas.pipeline import Pipeline, load
 from schemas.topics import TOPICS
 
@@ -76,8 +76,7 @@ def status(pipeline: PipelineOption = PIPELINE, brokers: BrokersOption = BROKERS
 
 
 def _count(log: KafkaLog, topic: str) -> int:
-    places = [Place(topic, partition) for partition in range(log.partitions(topic))]
-    return sum(log.end(place) - log.begin(place) for place in places)
+    return sum(log.end(place) - log.begin(place) for place in places(log, topic))
 
 
 @contextlib.contextmanager

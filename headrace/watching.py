@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+from headrace.following import Follower, places
 from headrace.score import Figures, Prequential
 from runtime.ports import Clock, LogReader, Message, Place
 from schemas import batch as b
@@ -79,7 +80,6 @@ class Watcher:
         log: The pipeline's log.
         committed: The committed offset of a group, None where there is none.
         clock: What rates are measured by.
-        judged: Hears which newly judged rows were predicted right, oldest first.
     """
 
     def __init__(
@@ -87,10 +87,9 @@ class Watcher:
         log: LogReader,
         committed: Callable[[str, Place], int | None],
         clock: Clock,
-        judged: Callable[[list[bool]], None] = lambda _: None,
     ) -> None:
-        self._log, self._committed, self._clock, self._judged = log, committed, clock, judged
-        self._positions: dict[Place, int] = {}
+        self._log, self._committed, self._clock = log, committed, clock
+        self._follower = Follower(log)
         self._score = Prequential()
         self._pool: Pool | None = None
         self._members: dict[int, Member] = {}
@@ -100,10 +99,10 @@ class Watcher:
 
     def look(self) -> Snapshot:
         """Read what is new and tell how things stand; raises `Transient` while the broker is away."""
-        for message in self._new("examples"):
-            self._judged(self._score.add(b.decode(message.value)))
+        for message in self._follower.new("examples"):
+            self._score.add(b.decode(message.value))
         for topic in ("models", "drift", "decisions"):
-            for message in self._new(topic):
+            for message in self._follower.new(topic):
                 self._hear(message)
         messages = {topic: self._count(topic) for topic in COUNTED}
         return Snapshot(
@@ -118,13 +117,6 @@ class Watcher:
             decisions=list(self._decisions),
             lag={group: self._lag(group, topics) for group, topics in GROUPS.items()},
         )
-
-    def _new(self, topic: str) -> Iterator[Message]:
-        for place in self._places(topic):
-            start, end = self._positions.get(place, 0), self._log.end(place)
-            if end > start:
-                yield from self._log.read(place, start, end)
-                self._positions[place] = end
 
     def _hear(self, message: Message) -> None:
         if message.value is None:
@@ -147,14 +139,11 @@ class Watcher:
         return {topic: (count - before[topic]) / seconds if seconds > 0 else 0.0 for topic, count in messages.items()}
 
     def _count(self, topic: str) -> int:
-        return sum(self._log.end(place) - self._log.begin(place) for place in self._places(topic))
+        return sum(self._log.end(place) - self._log.begin(place) for place in places(self._log, topic))
 
     def _lag(self, group: str, topics: tuple[str, ...]) -> int:
-        return sum(self._behind(group, place) for topic in topics for place in self._places(topic))
+        return sum(self._behind(group, place) for topic in topics for place in places(self._log, topic))
 
     def _behind(self, group: str, place: Place) -> int:
         committed = self._committed(group, place)
         return self._log.end(place) - (self._log.begin(place) if committed is None else committed)
-
-    def _places(self, topic: str) -> list[Place]:
-        return [Place(topic, partition) for partition in range(self._log.partitions(topic))]

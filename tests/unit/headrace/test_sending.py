@@ -64,6 +64,15 @@ def test_turns_fill_every_partition_evenly() -> None:
     assert [each.partition for _, each in publisher.sent] == [0, 1, 2] * 33
 
 
+def test_progress_is_told_along_the_way_at_any_rate() -> None:
+    for rate in (50, 1_000, None):
+        made, _ = sender(rate)
+        seen: list[int] = []
+        made.send(inputs(1_000), lambda events, _, seen=seen: seen.append(events))  # type: ignore[misc]
+        assert seen[0] <= 500
+        assert seen[-1] == 1_000
+
+
 def test_progress_counts_up_to_everything() -> None:
     made, _ = sender()
     seen: list[tuple[int, int]] = []

@@ -1,0 +1,74 @@
+"""Sends the demo's stream from a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from headrace.rows import Input
+from headrace.sending import Sender, carrier, partitions
+from runtime.clock import SystemClock
+from runtime.errors import HeadraceError
+
+CLOSE_S = 5.0
+SAMPLE = 50
+"""Events between two samples of how far the stream is."""
+
+
+class Stream:
+    """Sends from entry on until everything is sent or the context ends.
+
+    Args:
+        brokers: Kafka bootstrap servers.
+        pipeline: Name of the pipeline.
+        inputs: What to send.
+        rate: Events per second.
+    """
+
+    def __init__(self, brokers: str, pipeline: str, inputs: Iterable[Input], rate: float) -> None:
+        self._carrier, self._inputs, self._rate = carrier(brokers, pipeline), inputs, rate
+        self._clock = SystemClock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
+        self._failure: HeadraceError | None = None
+        self._samples: deque[tuple[int, int]] = deque()
+        self.events = 0
+        """Events sent so far."""
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(CLOSE_S)
+        self._carrier.close()
+
+    def raise_failure(self) -> None:
+        """Raise what ended the sending before its time."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _send(self) -> None:
+        try:
+            sender = Sender(self._carrier, partitions(self._carrier), self._clock, rate=self._rate)
+            sender.send(self._until_stopped(), self._progress)
+        except HeadraceError as error:
+            self._failure = error
+
+    def samples(self) -> Iterator[tuple[int, int]]:
+        """When, epoch milliseconds, how many events had been sent; each is given once, in order."""
+        while self._samples:
+            yield self._samples.popleft()
+
+    def _progress(self, events: int, _: int) -> None:
+        if events - self.events >= SAMPLE or self.events == 0:
+            self._samples.append((self._clock.now(), events))
+            self.events = events
+
+    def _until_stopped(self) -> Iterator[Input]:
+        for each in self._inputs:
+            if self._stopping.is_set():
+                return
+            yield each
