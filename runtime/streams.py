@@ -114,8 +114,6 @@ class StreamsCarrier:
                 self._running().inbox.check()
             except CancelledError:
                 raise DeliveryFailed("Faust ended before a message was on the log") from None
-            except (KafkaError, AssertionError, ValueError) as error:  # aiokafka asserts that the partition exists
-                raise DeliveryFailed(f"the broker did not take a message: {error!r}") from error
 
     def commit(self, positions: Mapping[Place, int], *, wait: bool = False) -> None:
         """Let Faust commit up to these positions; with `wait`, now."""

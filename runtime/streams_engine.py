@@ -152,15 +152,18 @@ class Engine:
         return sorted(Place(self._logical[each.topic], each.partition) for each in partitions)
 
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
-        producer = cast(Producer, self._app.producer)
         async with self._order:
-            sent = [
-                await producer.enqueue(
-                    physical(self._pipeline, each.topic), each.partition, each.key, each.value, list(each.headers)
-                )
-                for each in outgoing
-            ]
-        await asyncio.gather(*sent)
+            sent = [await self._enqueue(each) for each in outgoing]
+        for each, answer in zip(outgoing, await asyncio.gather(*sent, return_exceptions=True), strict=True):
+            if isinstance(answer, BaseException):
+                raise _refused(each, answer) from answer
+
+    async def _enqueue(self, each: Outgoing) -> asyncio.Future[Any]:
+        producer, topic = cast(Producer, self._app.producer), physical(self._pipeline, each.topic)
+        try:
+            return await producer.enqueue(topic, each.partition, each.key, each.value, list(each.headers))
+        except (KafkaError, AssertionError, ValueError) as error:  # aiokafka asserts that the partition exists
+            raise _refused(each, error) from error
 
     async def _commit(self, positions: Mapping[Place, int], *, now: bool) -> None:
         consumer, owned = cast(Consumer, self._app.consumer), self.inbox.owned()
@@ -174,6 +177,11 @@ class Engine:
         if now:
             await consumer.maybe_wait_for_commit_to_finish()
             await consumer.commit()
+
+
+def _refused(each: Outgoing, error: BaseException) -> DeliveryFailed:
+    size = len(each.value or b"")
+    return DeliveryFailed(f"{each.topic}/{each.partition} did not take a message of {size} bytes: {error!r}")
 
 
 def _app(brokers: str, group: str, datadir: Path) -> App:

@@ -32,6 +32,14 @@ IDLE_SECONDS = 0.05
 BUFFER_BYTES = 64 << 20
 
 
+NOTHING = object()
+"""Stands for None until aiokafka has asserted that a message has a key or a value: a dead letter may have neither."""
+
+
+def _stored(value: Any) -> bytes | None:
+    return None if value is NOTHING else cast(bytes, value)
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread with the client: range assignment, stable reads, and no crash because a commit failed."""
 
@@ -187,7 +195,7 @@ class Producer(driver.Producer):
     """Idempotent, confirmed by all replicas, and a batch never expires: one that did would be a hole in the log."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
+        return {"acks": "all", "enable_idempotence": True, "value_serializer": _stored}
 
     def _new_producer(self, transactional_id: str | None = None) -> Any:
         producer = super()._new_producer(transactional_id)
@@ -201,7 +209,7 @@ class Producer(driver.Producer):
         while True:
             try:
                 sent: asyncio.Future[Any] = await self._ensure_producer().send(
-                    topic, value, key=key, partition=partition, headers=headers
+                    topic, NOTHING if value is None else value, key=key, partition=partition, headers=headers
                 )
             except KafkaTimeoutError:
                 log.warning("producer_buffer_full", extra={"topic": topic, "partition": partition})
