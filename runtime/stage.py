@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from runtime.errors import InvalidMessage
@@ -151,8 +152,9 @@ def split(headers: b.Headers, before: b.Through, pieces: Sequence[pa.RecordBatch
     tops = dict(before.tops.get(stream, {}))
     left = {source: list(refused) for source, refused in headers.rejects.items()}
     for index, piece in enumerate(pieces[:-1]):
-        for source, order in zip(b.sources(piece).tolist(), b.orders(piece).tolist(), strict=True):
-            tops[source] = max(order, tops.get(source, -1))
+        sources, orders = b.sources(piece), b.orders(piece)
+        for source in np.unique(sources).tolist():
+            tops[source] = max(int(orders[sources == source].max()), tops.get(source, -1))
         now, left = _up_to(tops, left)
         through = msgspec.structs.replace(before, tops={**before.tops, stream: dict(tops)})
         yield msgspec.structs.replace(headers, piece=index, through=through, rejects=now)
