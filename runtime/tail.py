@@ -52,9 +52,14 @@ def _newest(
     return best
 
 
-def _rank(headers: Headers) -> tuple[int, bool, int]:
-    """A final piece is above all others: after a crash amid pieces the rest may be fewer than before."""
-    return sum(last for _, last in headers.coverage.values()), headers.final, headers.piece
+def _rank(headers: Headers) -> tuple[int, int, int]:
+    """How far a message is: its marks, which only a final piece moves, then the rows that it has passed.
+
+    The number of a piece tells little: after a crash amid pieces the next writer cuts what is left into other ones.
+    """
+    tops = headers.through.tops.values() if headers.through else ()
+    passed = sum(order for stream in tops for order in stream.values())
+    return sum(_marks(headers).values()), passed, headers.piece
 
 
 def _marks(headers: Headers) -> dict[str, int]:
