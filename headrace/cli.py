@@ -13,6 +13,8 @@ from headrace import kafka_command, project
 from headrace.demo.command import demo
 from headrace.errors import WrongUse
 from headrace.replay import replay
+from headrace.replay_log import replay_log
+from headrace.simulate import simulate
 from headrace.up import up
 from headrace.watch import status, watch
 from runtime.errors import HeadraceError, WrongSetup
@@ -31,6 +33,8 @@ app.command()(project.init)
 app.command()(project.validate)
 app.command()(up)
 app.command()(replay)
+app.command()(simulate)
+app.command("replay-log")(replay_log)
 app.command()(demo)
 app.command()(watch)
 app.command()(status)

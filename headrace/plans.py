@@ -8,6 +8,9 @@ from pathlib import Path
 from headrace.errors import WrongUse
 from headrace.process import Plan
 
+ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""A service is scaled by processes; pools of threads that wait for each other cost it more than they bring."""
+
 SERVICES = ("ingestion", "features", "serving", "drift", "training")
 
 
@@ -34,7 +37,7 @@ def plans(
         data: Directory for files that may be lost, one folder in it per instance.
         artefacts: URL of the artefact store; by default what the environment says.
     """
-    shared = {"HEADRACE_PIPELINE": str(pipeline.resolve()), "HEADRACE_BROKERS": brokers}
+    shared = {**ONE_THREAD, "HEADRACE_PIPELINE": str(pipeline.resolve()), "HEADRACE_BROKERS": brokers}
     if artefacts is not None:
         shared["HEADRACE_ARTEFACTS"] = artefacts
     found: list[Plan] = []

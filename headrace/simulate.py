@@ -28,7 +28,7 @@ from services.ingestion.handler import Ingestion
 from services.serving.handler import Serving
 from services.training.handler import Training
 
-TURN = 100
+TURN = 400
 """Messages between two rounds of the services: how far they may lag behind the stream."""
 
 RATE = 2_000.0

@@ -1,0 +1,211 @@
+"""Reads a log again in memory, stage by stage, and compares what the handlers make of it with what was written.
+
+By induction: features are made again from the recorded records; models and episodes from the recorded examples; scores and
+predictions from the features and models made again, at the recorded batch boundaries; examples from those scores and the
+recorded outcomes. When the examples are the recorded ones, every step above stood on its own results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import polars as pl
+import pyarrow as pa
+
+from headrace.loop import Loop, memory_broker
+from headrace.report import episodes, members, newest_per_key, predictions
+from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
+from runtime.metrics import Metrics
+from runtime.model import fetch
+from runtime.ports import Handler, LogReader, Message, Outgoing, Place, Polled
+from runtime.store import Store
+from schemas import batch as b
+from schemas.cloudevents import decode as decode_event
+from schemas.pipeline import Pipeline
+from services.drift.handler.counting import Counter
+from services.drift.handler.judging import Judge
+from services.features.handler import Features
+from services.serving.handler import Serving
+from services.training.handler import Training
+
+STATE = ("predictions", "dead-letters", "state", "decisions", "operator", "weights", "pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One comparison.
+
+    Attributes:
+        what: What was compared.
+        recorded: How many the log holds, copies dropped.
+        again: How many came out this time.
+        different: How many are not the same, missing ones included.
+        example: Where the first difference is, empty without one.
+    """
+
+    what: str
+    recorded: int
+    again: int
+    different: int
+    example: str
+
+
+def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
+    """The findings, stage by stage."""
+    partitions = log.partitions("records")
+    broker = memory_broker(VirtualClock(), partitions, log.partitions("labels"))
+    memory, store = MemoryLog(broker, "again"), Store("memory://")
+    for topic in ("records", "outcomes", "examples"):
+        say(f"reading {topic}")
+        copy(log, broker, topic)
+    say("computing features")
+    compute(spec, broker, memory)
+    yield compare("features", _rows(log, "features"), _rows(memory, "features"))
+    say("judging and fitting")
+    Loop(
+        [
+            ("drift", lambda metrics: Counter(spec, metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, metrics)),
+            ("training", lambda metrics: Training(spec, store, metrics)),
+        ],
+        spec,
+        broker,
+    )
+    yield compare("episodes", _facts(episodes(log)), _facts(episodes(memory)))
+    yield compare("models", _digests(log), _digests(memory))
+    say("scoring")
+    score(spec, broker, memory, log, store)
+    yield compare("scored", _rows(log, "scored"), _rows(memory, "scored"))
+    yield compare("predictions", _values(log), _values(memory))
+    say("joining")
+    joined = join(spec, memory, log)
+    yield compare("examples", _rows(log, "examples"), joined)
+
+
+def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
+    """Copy a topic, every message at its offset."""
+    for partition in range(log.partitions(topic)):
+        place = Place(topic, partition)
+        for message in log.read(place, log.begin(place), log.end(place)):
+            while len(broker.log(place)) < message.offset:
+                broker.skip(place)
+            broker.append(place, message.value, message.key, message.headers)
+
+
+def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog) -> None:
+    """Make features from records; their boundaries do not matter, a row is computed alone."""
+    handler = Features(spec, 1, Metrics())
+    for partition in range(memory.partitions("records")):
+        place = Place("records", partition)
+        handler.restore(place, memory)
+        _feed(broker, handler, [Polled(*place, list(memory.read(place, 0, memory.end(place))))])
+
+
+def score(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader, store: Store) -> None:
+    """Score the features again, each batch by the pool that the record names."""
+    pools = _pools(log)
+    for partition in range(memory.partitions("features")):
+        handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics())
+        place, mark, ruling = Place("features", partition), -1, 0
+        handler.restore(place, memory)
+        announced = [each for each in newest_per_key(memory, Place("models", 0)) if b"/member/" in (each.key or b"")]
+        list(handler.handle([Polled("models", 0, announced)]))
+        for headers in _covered(log, Place("scored", partition)):
+            last = headers.coverage["features"][1]
+            if last <= mark or not headers.final:
+                continue
+            if headers.pool != ruling:
+                ruling = headers.pool
+                list(handler.handle([Polled("models", 0, [pools[ruling]])]))
+            _feed(broker, handler, _span(memory, place, mark + 1, last))
+            mark = last
+
+
+def join(spec: Pipeline, memory: MemoryLog, log: LogReader) -> dict[str, object]:
+    """Join the scores with the recorded outcomes, at the recorded boundaries."""
+    made: list[Outgoing] = []
+    for partition in range(memory.partitions("scored")):
+        handler = Features(spec, 1, Metrics())
+        nothing = MemoryLog(memory_broker(VirtualClock(), memory.partitions("scored")), "again")
+        marks = {"scored": -1, "outcomes": -1}
+        for topic in marks:
+            handler.restore(Place(topic, partition), nothing)
+        for headers in _covered(log, Place("examples", partition)):
+            polled = []
+            for topic, mark in marks.items():
+                last = headers.coverage.get(topic, (0, -1))[1]
+                polled += _span(memory, Place(topic, partition), mark + 1, last)
+                marks[topic] = max(mark, last) if headers.final else mark
+            if headers.final and polled:
+                made += [each for step in handler.handle(polled) for each in step if each.topic == "examples"]
+    return _keyed(b.decode(each.value) for each in made)
+
+
+def compare(what: str, recorded: dict[str, object], again: dict[str, object]) -> Finding:
+    """Compare by identity."""
+    different = [key for key in recorded.keys() | again.keys() if recorded.get(key) != again.get(key)]
+    example = ""
+    if different:
+        key = min(different)
+        example = f"{key}: recorded {recorded.get(key, 'nothing')}, again {again.get(key, 'nothing')}"
+    return Finding(what, len(recorded), len(again), len(different), example)
+
+
+def _feed(broker: MemoryBroker, handler: Handler, polled: Sequence[Polled]) -> None:
+    polled = [each for each in polled if each.messages]
+    for step in handler.handle(polled) if polled else ():
+        for each in step:
+            broker.append(Place(each.topic, each.partition), each.value, each.key, each.headers)
+
+
+def _span(memory: MemoryLog, place: Place, first: int, last: int) -> list[Polled]:
+    messages = list(memory.read(place, first, last + 1))
+    return [Polled(*place, messages)] if messages else []
+
+
+def _covered(log: LogReader, place: Place) -> Iterator[b.Headers]:
+    for message in log.read(place, log.begin(place), log.end(place)):
+        yield b.decode_headers(message.headers)
+
+
+def _pools(log: LogReader) -> dict[int, Message]:
+    """The announcement of each pool by its version; compaction may have taken old ones."""
+    place = Place("models", 0)
+    found = {}
+    for message in log.read(place, log.begin(place), log.end(place)):
+        if (message.key or b"").endswith(b"/pool"):
+            found[int(pl.Series([decode_event(message.value or b"").data]).str.json_decode(pl.Struct({"version": pl.Int64()})).struct.field("version")[0])] = message
+    return found
+
+
+def _rows(log: LogReader, topic: str) -> dict[str, object]:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for partition in range(log.partitions(topic)):
+            place = Place(topic, partition)
+            for message in log.read(place, log.begin(place), log.end(place)):
+                yield b.decode(message.value)
+
+    return _keyed(batches())
+
+
+def _keyed(batches: Iterator[pa.RecordBatch]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for batch in batches:
+        for row in batch.to_pylist():
+            key = f"{row[b.SOURCE]}-{row[b.POSITION]}-{row[b.ROW]}"
+            found.setdefault(key, row)
+    return found
+
+
+def _values(log: LogReader) -> dict[str, object]:
+    return {decode_event(each.value or b"", each.headers).id: each.value for each in predictions(log)}
+
+
+def _facts(found: list[dict[str, object]]) -> dict[str, object]:
+    return {str(each["id"]): {name: each[name] for name in ("anchor", "detected_at", "estimated_start", "statistic")} for each in found}
+
+
+def _digests(log: LogReader) -> dict[str, object]:
+    return {str(each["version"]): each["digest"] for each in members(log)}
