@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.ports import LogReader, Outgoing, Place
 from schemas import cloudevents
-from schemas.messages import Decision, DriftEpisode, Message, Scalar, moment, rfc3339
+from schemas.messages import Decision, DriftEpisode, Message, Scalar, moment
 from schemas.spec import Pipeline
 from services.drift.domain.concept import CLOCK, DELTA
 from services.drift.domain.episodes import FAMILY, Episode, Transition
@@ -90,8 +90,7 @@ def _evidence(episode: Episode) -> dict[str, Scalar]:
         "rows_after": change.rows_after,
         "error_before": change.error_before,
         "error_after": change.error_after,
-        "likely_start": rfc3339(moment(change.likely_start)),
-        "likely_rows": change.likely_rows,
+        "window": change.window,
         "delta": DELTA,
         "clock": CLOCK,
     }
