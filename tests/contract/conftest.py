@@ -12,9 +12,10 @@ from tests.contract.memory_rig import MemoryRig
 from tests.contract.rig import Rig
 
 ON_BROKER = ["kafka", "streams"]
+BROKER_MARKS = [pytest.mark.kafka, pytest.mark.timeout(180)]  # processes on a busy machine; alone a case takes seconds
 
 
-@pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.kafka) for name in ON_BROKER)])
+@pytest.fixture(params=["memory", *(pytest.param(name, marks=BROKER_MARKS) for name in ON_BROKER)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path, unique: str) -> Iterator[Rig]:
     """A log of its own, and workers of the carrier under test."""
     if request.param == "memory":

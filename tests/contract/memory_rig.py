@@ -154,7 +154,7 @@ class MemoryRig:
         self._members.append(member)
         return member
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 45) -> None:
         for _ in range(int(seconds / STEP_SECONDS)):
             if condition():
                 return

@@ -79,5 +79,5 @@ class Rig(Protocol):
     def start(self, handler: str, **options: Any) -> Member:
         """Start a worker in `GROUP` with a handler of `tests.contract.handlers`, by name."""
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 45) -> None:
         """Let the workers work until the condition holds; AssertionError that says `what` when it does not."""

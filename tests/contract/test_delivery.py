@@ -134,7 +134,7 @@ def test_a_drained_worker_has_committed_all_that_it_did(rig: Rig) -> None:
     assert committed(rig) == 20
     rig.start("relay")
     feed(rig, RECORDS, 20, 1)
-    rig.until(lambda: len(rows_in(rig.read(FEATURES))) >= 21, "a next one goes on at once", seconds=5)
+    rig.until(lambda: len(rows_in(rig.read(FEATURES))) >= 21, "a next one goes on at once")
     assert rows_in(rig.read(FEATURES)) == expected(0, 21)
 
 

@@ -8,7 +8,7 @@ from tests.contract.rig import Member, Rig
 from tests.contract.rows import record, rows_in, rows_seen
 from tests.contract.test_delivery import FEATURES, RECORDS, expected, feed
 
-TAKEOVER_SECONDS = 30
+TAKEOVER_SECONDS = 60
 
 
 def places(member: Member, event: str) -> set[Place]:
