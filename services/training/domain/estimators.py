@@ -25,6 +25,9 @@ Params = Mapping[str, Any]
 MOST_CATEGORIES = 200
 """Of one feature; rarer ones count as unknown. Trees have 255 bins, one of them for what is missing."""
 
+MIN_KNOWN = 10
+"""Values of a feature from which on something is learnt from it."""
+
 PROBE_ROWS = 60
 
 
@@ -68,6 +71,7 @@ class Recipe:
         """
         try:
             classifier = _MAKERS[self.estimator](self.params, categories, matrix.shape[1], seed)
+            matrix = _without_holes(matrix)
             with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 classifier.fit(matrix, labels)
@@ -84,6 +88,12 @@ class Recipe:
         numbers = np.linspace(-1.0, 1.0, PROBE_ROWS).reshape(-1, 1)
         labels = (np.arange(PROBE_ROWS) % 3 > 0).astype(np.int8)
         self.fit(np.hstack([numbers, numbers**2]), labels, [], seed=0)
+
+
+def _without_holes(matrix: Matrix) -> Matrix:
+    """A column that is hardly ever known becomes a constant: nothing is learnt from it, and the trees need a value."""
+    unknown = (~np.isnan(matrix)).sum(axis=0) < MIN_KNOWN
+    return np.where(unknown, 0.0, matrix)
 
 
 def _trees(params: Params, categories: list[int], features: int, seed: int) -> Classifier:  # noqa: ARG001 - one shape

@@ -24,6 +24,7 @@ Int64 = npt.NDArray[np.int64]
 LABEL, LABEL_TIME = "_label", "_label_time"
 PARTITION, OFFSET, ORDER = "_partition", "_offset", "_order"
 BEGINNING = -(1 << 62)
+POSITION_COLUMNS = (PARTITION, OFFSET)
 KEPT = (b.SOURCE, b.POSITION, b.ROW, LABEL, LABEL_TIME)
 
 
@@ -56,18 +57,30 @@ def numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
     return rows.column(name).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def identities(rows: pa.RecordBatch) -> Int64:
-    """Source, position and row of each row, shape (rows, 2): what an event is known by."""
-    return np.column_stack([b.sources(rows).astype(np.int64), b.orders(rows)])
+Known = dict[int, set[int]]
+"""Events that were seen: per source the order values of their rows."""
 
 
-def unseen(rows: pa.RecordBatch, known: set[tuple[int, int]]) -> pa.RecordBatch:
+def unseen(rows: pa.RecordBatch, known: Known) -> pa.RecordBatch:
     """The rows of events that are not known yet; they are from now on. The first example of an event counts."""
+    sources, orders = b.sources(rows), b.orders(rows)
     keep = np.ones(rows.num_rows, bool)
-    for index, (source, order) in enumerate(identities(rows).tolist()):
-        keep[index] = (source, order) not in known
-        known.add((source, order))
+    for source in np.unique(sources).tolist():
+        places = np.flatnonzero(sources == source)
+        keep[places] = _first_time(orders[places].tolist(), known.setdefault(source, set()))
     return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def _first_time(orders: list[int], known: set[int]) -> list[bool] | bool:
+    fresh = set(orders)
+    if len(fresh) == len(orders) and known.isdisjoint(fresh):  # nearly always
+        known |= fresh
+        return True
+    keep = []
+    for order in orders:
+        keep.append(order not in known)
+        known.add(order)
+    return keep
 
 
 def sorted_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -102,7 +115,7 @@ def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
     for each, (start, stop) in dataset.positions.items():
         within |= (partition == each) & (offset >= start) & (offset < stop)
     within &= times(rows) <= dataset.label_cutoff
-    chosen = sorted_rows(unseen(rows.filter(pa.array(within)), set()))
+    chosen = sorted_rows(unseen(rows.filter(pa.array(within)), {}))
     return chosen.slice(max(0, chosen.num_rows - dataset.rows))
 
 

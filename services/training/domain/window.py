@@ -12,7 +12,7 @@ from services.training.domain.rows import (
     OFFSET,
     ORDER,
     PARTITION,
-    identities,
+    Known,
     newest,
     numbers,
     remembered,
@@ -34,7 +34,7 @@ class Window:
     def __init__(self, features: Sequence[str], partitions: int, size: int, lateness: int) -> None:
         self._features, self._size, self._lateness = tuple(features), size, lateness
         self._parts: list[pa.RecordBatch] = []
-        self._known: set[tuple[int, int]] = set()
+        self._known: Known = {}
         self._passed = dict.fromkeys(range(partitions), BEGINNING)
         self._marks: dict[int, list[tuple[int, int]]] = {each: [] for each in range(partitions)}
         self.next = dict.fromkeys(range(partitions), 0)
@@ -124,7 +124,8 @@ class Window:
         if waiting.num_rows + settled.num_rows == rows.num_rows:
             return False
         self._parts = [part for part in (settled, waiting) if part.num_rows]
-        self._known = set(map(tuple, identities(pa.concat_batches(self._parts)).tolist()))
+        self._known = {}
+        unseen(pa.concat_batches(self._parts), self._known)
         for partition, begin in self.begins().items():
             self._marks[partition] = [mark for mark in self._marks[partition] if mark[0] >= begin]
         return True
