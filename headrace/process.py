@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,13 +49,23 @@ class Process:
         self._popen: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
         self._port: int | None = None
+        self._released = False
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start it; no-op while it runs."""
+        """Start it, or let it run when it is prepared; no-op while it runs."""
+        self.prepare()
+        if self._popen and self._popen.stdin and not self._released:
+            with contextlib.suppress(BrokenPipeError):  # it ended already: its exit code tells the rest
+                self._popen.stdin.write("run\n")
+                self._popen.stdin.flush()
+            self._released = True
+
+    def prepare(self) -> None:
+        """Start a process that imports everything and then waits for `start`; no-op while one runs."""
         if self.running:
             return
-        self._port = None
+        self._port, self._released = None, False
         root = str(Path(child.__file__).parent.parent)
         self._popen = subprocess.Popen(
             [sys.executable, "-P", child.__file__, root, self.plan.module],

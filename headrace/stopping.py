@@ -30,3 +30,18 @@ def signals() -> Iterator[Asked]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let every such signal raise KeyboardInterrupt, as Ctrl-C does, so that contexts end in order."""
+    before = {number: signal.signal(number, _interrupt) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_: int, __: object) -> None:
+    raise KeyboardInterrupt

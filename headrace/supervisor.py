@@ -70,6 +70,12 @@ class Supervisor:
         """Process id of a child while it runs."""
         return self._processes[name].pid
 
+    def prepare(self) -> None:
+        """Let every child import what it needs meanwhile; `start` lets them run. Nobody looks after them yet."""
+        with self._lock:
+            for process in self._processes.values():
+                process.prepare()
+
     def start(self, name: str | None = None) -> None:
         """Start one child, or all."""
         with self._lock:

@@ -18,11 +18,12 @@ from headrace.demo.story import ALARM, CHANGE, FITTED, RECOVERED, SWAPPED, TITLE
 from headrace.demo.stream import readings
 from headrace.errors import RunFailed
 from headrace.local_kafka import LocalKafka
+from headrace.local_kafka.probe import HOST, free_ports
 from headrace.options import JsonOption
 from headrace.output import Output
 from headrace.plans import plans
 from headrace.rows import Options, messages
-from headrace.stopping import signals
+from headrace.stopping import interruptible
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from runtime.clock import SystemClock
@@ -30,16 +31,18 @@ from runtime.kafka import KafkaLog
 from schemas.pipeline import load
 
 PIPELINE = Path(__file__).parent / "pipeline.yaml"
-HOME = Path(".headrace/demo")
-ROWS, CHANGE_ROW, RATE, SEED = 16_000, 6_000, 1_000, 7
+DIRECTORY = Path(".headrace/demo")
+MOST_ROWS, CHANGE_ROW, RATE, SEED = 80_000, 6_000, 1_000, 7
+HOLD_ROW = 3_000
+"""Enough labelled rows for the first model; a slow machine waits here until it is announced."""
 OPTIONS = Options.of(start="2026-01-01T00:00:00Z", every="1s", delay="300rows", prefix="reading-")
 PARTITIONS = 2
-READY_S, LIMIT_S, LOOK_S = 60.0, 105.0, 0.5
+READY_S, LIMIT_S, LOOK_S = 60.0, 95.0, 0.5
 Show = Callable[[Story, int], None]
 
 
 def demo(
-    home: Annotated[Path, typer.Option(help="Directory for the demo's Kafka, models and logs.")] = HOME,
+    home: Annotated[Path, typer.Option(help="Directory for the demo's Kafka, models and logs.")] = DIRECTORY,
     rate: Annotated[int, typer.Option(min=100, max=5_000, help="Events per second.")] = RATE,
     *,
     json: JsonOption = False,
@@ -58,49 +61,66 @@ def demo(
     output, place = Output(machine=json), Home(home)
     place.clear()
     story = Story(CHANGE_ROW)
-    with signals() as asked:
-        _run(story, place, rate, output, lambda: asked.by is not None)
-    _tell(story, output)
-    if asked.by:
-        raise RunFailed(f"stopped by {asked.by}; everything has been stopped")
+    try:
+        with interruptible():
+            sent = _run(story, place, rate, output)
+    except KeyboardInterrupt:
+        raise RunFailed(f"interrupted: everything has been stopped. The logs are in {place.logs}") from None
+    _tell(story, sent, output)
     if not story.closed:
         raise RunFailed(f"the loop did not close: missing is {'; '.join(story.missing)}. The logs are in {place.logs}")
 
 
-def _run(story: Story, home: Home, rate: int, output: Output, asked: Callable[[], bool]) -> None:
-    """Live through the story; everything has stopped when this returns."""
+def _run(story: Story, home: Home, rate: int, output: Output) -> int:
+    """Live through the story, and give the number of events sent; everything has stopped when this returns."""
     clock = SystemClock()
     begin = clock.monotonic()
     with contextlib.ExitStack() as stack:
-        output.say("starting a Kafka of its own")
-        broker = stack.enter_context(LocalKafka(home.kafka))
-        supervisor = _services(stack, broker.address, home)
-        output.say(f"Kafka at {broker.address} and five services are ready after {clock.monotonic() - begin:.1f} s")
-        stream, reading = _stream(stack, broker.address, story, rate)
+        output.say("starting a Kafka of its own and five services")
+        supervisor, address = _ready(stack, home)
+        output.say(f"Kafka at {address} and the services are ready after {clock.monotonic() - begin:.1f} s")
+        stream, reading = _stream(stack, address, story, rate)
         show = stack.enter_context(_showing(output))
-        while not (story.closed or asked() or supervisor.refused or clock.monotonic() - begin > LIMIT_S):
-            for time, row in stream.samples():
-                story.sent(time, row)
-            reading.look()
-            show(story, stream.events)
+        while not (story.closed or supervisor.refused or clock.monotonic() - begin > LIMIT_S):
             stream.raise_failure()
             clock.sleep(LOOK_S)
+            _hear(stream, story)
+            reading.look()
+            show(story, stream.events)
+        _hear(stream, story)
         supervisor.raise_refusal()
+    return stream.events
 
 
-def _services(stack: contextlib.ExitStack, brokers: str, home: Home) -> Supervisor:
-    bootstrap(brokers, load(PIPELINE), PIPELINE.read_text("utf-8"), PARTITIONS, PARTITIONS)
-    children = plans(PIPELINE, brokers, data=home.data, artefacts=home.artefacts)
-    supervisor = stack.enter_context(Supervisor(children, home.keep))
+def _hear(stream: Stream, story: Story) -> None:
+    """Tell how far the stream is; it goes on towards its change when there is a model to be surprised by it."""
+    for time, row in stream.samples():
+        story.sent(time, row)
+    if story.has_model:
+        stream.go_on()
+
+
+def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
+    """Everything that runs, and Kafka's address; the services import their libraries while Kafka starts."""
+    (port,) = free_ports(1)
+    address = f"{HOST}:{port}"
+    children = plans(PIPELINE, address, data=home.data, artefacts=home.artefacts)
+    supervisor = Supervisor(children, home.keep)
+    stack.callback(supervisor.stop)
+    supervisor.prepare()
+    stack.enter_context(LocalKafka(home.kafka, port))
+    stack.callback(supervisor.stop)  # they end before their Kafka does
+    bootstrap(address, load(PIPELINE), PIPELINE.read_text("utf-8"), PARTITIONS, PARTITIONS)
+    supervisor.start()
     supervisor.wait_ready(READY_S)
-    return supervisor
+    return supervisor, address
 
 
 def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, rate: int) -> tuple[Stream, Reading]:
     spec = load(PIPELINE)
     log = stack.enter_context(contextlib.closing(KafkaLog(brokers, spec.pipeline, "demo")))
-    inputs = messages(readings(ROWS, CHANGE_ROW, SEED), spec, OPTIONS)
-    stream = stack.enter_context(Stream(brokers, spec.pipeline, inputs, rate))
+    inputs = messages(readings(MOST_ROWS, CHANGE_ROW, SEED), spec, OPTIONS)
+    stream = stack.enter_context(Stream(brokers, spec.pipeline, inputs, rate, HOLD_ROW))
     return stream, Reading(log, story, OPTIONS.prefix)
 
 
@@ -109,7 +129,7 @@ def _showing(output: Output) -> Iterator[Show]:
     """A moving picture on a terminal, elsewhere a line as each step happens."""
     if output.terminal:
         with Live(console=output.people, auto_refresh=False) as live:
-            yield lambda story, sent: live.update(picture(story, ROWS, sent), refresh=True)
+            yield lambda story, sent: live.update(picture(story, sent), refresh=True)
         return
     told: set[int] = set()
 
@@ -123,9 +143,9 @@ def _showing(output: Output) -> Iterator[Show]:
     yield show
 
 
-def _tell(story: Story, output: Output) -> None:
+def _tell(story: Story, sent: int, output: Output) -> None:
     if not output.terminal:
-        output.say(picture(story, ROWS, ROWS))
+        output.say(picture(story, sent))
     if story.closed:
         output.say(_summary(story))
     output.give({"closed": story.closed, "before": story.before, "worst": story.worst, "after": story.after})

@@ -11,15 +11,17 @@ from headrace.plot import Frame, plot
 
 HEIGHT = 13
 WIDTH = 70
-LOW = 0.4
+LOW = 0.3
+LEAST_ROWS = 12_000
+"""Rows for which there is room from the start; a longer story draws the curve together."""
 SECOND_MS = 1000
 _MARKS = ((CHANGE, "red"), (ALARM, "yellow"), (SWAPPED, "green"))
 
 
-def picture(story: Story, rows: int, sent: int) -> RenderableType:
+def picture(story: Story, sent: int) -> RenderableType:
     """The whole picture; moves as the story goes on."""
-    progress = Text.assemble(("right predictions", "bold"), f" by row; {sent:,} of {rows:,} events sent")
-    return Group(progress, curve(story, rows), steps(story))
+    progress = Text.assemble(("right predictions", "bold"), f" by row; {sent:,} events sent")
+    return Group(progress, curve(story, max(sent, LEAST_ROWS)), steps(story))
 
 
 def curve(story: Story, rows: int) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from headrace.rows import Input
 from headrace.sending import Sender, carrier, partitions
@@ -24,10 +24,12 @@ class Stream:
         pipeline: Name of the pipeline.
         inputs: What to send.
         rate: Events per second.
+        hold: Events after which it waits for `go_on`.
     """
 
-    def __init__(self, brokers: str, pipeline: str, inputs: Iterable[Input], rate: float) -> None:
-        self._carrier, self._inputs, self._rate = carrier(brokers, pipeline), inputs, rate
+    def __init__(self, brokers: str, pipeline: str, inputs: Iterator[Input], rate: float, hold: int) -> None:
+        self._carrier, self._inputs, self._rate, self._hold = carrier(brokers, pipeline), inputs, rate, hold
+        self._held = threading.Event()
         self._clock = SystemClock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
@@ -42,6 +44,7 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._held.set()
         self._thread.join(CLOSE_S)
         self._carrier.close()
 
@@ -50,25 +53,37 @@ class Stream:
         if self._failure is not None:
             raise self._failure
 
-    def _send(self) -> None:
-        try:
-            sender = Sender(self._carrier, partitions(self._carrier), self._clock, rate=self._rate)
-            sender.send(self._until_stopped(), self._progress)
-        except HeadraceError as error:
-            self._failure = error
-
     def samples(self) -> Iterator[tuple[int, int]]:
         """When, epoch milliseconds, how many events had been sent; each is given once, in order."""
         while self._samples:
             yield self._samples.popleft()
+
+    def go_on(self) -> None:
+        """Let the stream pass the place where it waits."""
+        self._held.set()
+
+    def _send(self) -> None:
+        try:
+            counts = partitions(self._carrier)
+            first = Sender(self._carrier, counts, self._clock, rate=self._rate)
+            done = first.send(self._part(self._hold), self._progress).events
+            self._held.wait()
+            self._samples.append((self._clock.now(), done))
+            rest = Sender(self._carrier, counts, self._clock, rate=self._rate)
+            rest.send(self._part(None), lambda events, labels: self._progress(done + events, labels))
+        except HeadraceError as error:
+            self._failure = error
 
     def _progress(self, events: int, _: int) -> None:
         if events - self.events >= SAMPLE or self.events == 0:
             self._samples.append((self._clock.now(), events))
             self.events = events
 
-    def _until_stopped(self) -> Iterator[Input]:
-        for each in self._inputs:
-            if self._stopping.is_set():
-                return
+    def _part(self, most: int | None) -> Iterator[Input]:
+        """What comes next, up to so many events."""
+        events = 0
+        while not self._stopping.is_set() and (each := next(self._inputs, None)) is not None:
             yield each
+            events += each.kind == "events"
+            if events == most:
+                return

@@ -45,44 +45,52 @@ class Story:
     def __init__(self, change: int) -> None:
         self._change = change
         self._sent: list[Step] = []
-        self.steps: dict[int, Step] = {}
+        self._times: dict[int, int] = {}
         self._buckets: dict[int, list[bool]] = {}
         self._before: deque[bool] = deque(maxlen=RECENT)
         self._after: deque[bool] = deque(maxlen=RECENT)
         self._second_pool: int | None = None
+        self.has_model = False
+        """Whether any model was announced: from now on a change can be noticed."""
+
+    @property
+    def steps(self) -> dict[int, Step]:
+        """What has happened, by its place in TITLES."""
+        return {step: Step(time, self._row_at(time)) for step, time in self._times.items()}
 
     @property
     def closed(self) -> bool:
         """Whether the loop has closed: everything in TITLES has happened."""
-        return RECOVERED in self.steps
+        return RECOVERED in self._times
 
     @property
     def missing(self) -> list[str]:
         """What has not happened yet."""
-        return [title for step, title in enumerate(TITLES) if step not in self.steps]
+        return [title for step, title in enumerate(TITLES) if step not in self._times]
 
     def sent(self, time: int, row: int) -> None:
         """So many events had been sent at a time; called in order of time."""
         self._sent.append(Step(time, row))
-        if row > self._change and CHANGE not in self.steps:
+        if row > self._change and CHANGE not in self._times:
             self._reach(CHANGE, self._time_of(self._change))
 
     def scored(self, time: int, pool: int) -> None:
         """A batch was scored by a pool, 0 for none."""
         if pool > 0:
             self._reach(FIRST, time)
-        if FITTED in self.steps and pool > 1 and time >= self.steps[FITTED].time:
+        if FITTED in self._times and pool > 1 and time >= self._times[FITTED]:
             self._second_pool = pool
             self._reach(SWAPPED, time)
 
     def alarm(self, time: int) -> None:
         """A drift episode was opened; one before the change is a false alarm and no part of the story."""
-        if CHANGE in self.steps and time >= self.steps[CHANGE].time:
+        if CHANGE in self._times and time >= self._times[CHANGE]:
             self._reach(ALARM, time)
 
     def announced(self, time: int) -> None:
         """A model was announced."""
-        if ALARM in self.steps and time >= self.steps[ALARM].time:
+        self.has_model = True
+        if ALARM in self._times and time >= self._times[ALARM]:
             self._reach(FITTED, time)
 
     def judged(self, time: int, row: int, pool: int, *, right: bool) -> None:
@@ -116,7 +124,7 @@ class Story:
         return [(bucket * BUCKET + BUCKET // 2, sum(right) / len(right)) for bucket, right in full]
 
     def _reach(self, step: int, time: int) -> None:
-        self.steps.setdefault(step, Step(time, self._row_at(time)))
+        self._times.setdefault(step, time)
 
     def _row_at(self, time: int) -> int:
         """Events sent at a time, between the moments that we were told of."""

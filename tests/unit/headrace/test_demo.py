@@ -110,7 +110,7 @@ def test_an_alarm_before_the_change_is_not_part_of_the_story() -> None:
 def test_the_picture_can_be_drawn_at_every_moment() -> None:
     for story in (Story(CHANGE_ROW), told()):
         page = io.StringIO()
-        Console(file=page, width=100).print(picture(story, 16_000, 0))
+        Console(file=page, width=100).print(picture(story, 0))
         assert all(title in page.getvalue() for title in TITLES)
 
 

@@ -147,7 +147,7 @@ def test_a_suspended_child_is_not_ready_and_ends_with_the_rest(rig: Rig) -> None
     supervisor.wait_ready(15)
     pid = supervisor.pid("a")
     supervisor.suspend("a")
-    assert supervisor.ready() == []
+    assert eventually(lambda: not supervisor.ready())
     supervisor.resume("a")
     supervisor.wait_ready(15)
     supervisor.suspend("a")
@@ -196,6 +196,34 @@ def test_children_end_when_the_supervisor_is_killed(rig: Rig) -> None:
         assert alive(pid)
         parent.kill()
     assert eventually(lambda: not alive(pid))
+
+
+def test_a_prepared_child_imports_and_runs_only_when_started(rig: Rig) -> None:
+    package = rig.folder / "slow_service"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(
+        "print('imported')\nif __name__ == '__main__':\n    print('runs')\n    exit(2)\n"
+    )
+    supervisor = rig.supervisor(Plan("a", "slow_service", {"PYTHONPATH": str(rig.folder)}))
+    supervisor.prepare()
+    assert eventually(lambda: rig.lines)
+    pid = supervisor.pid("a")
+    assert rig.lines == [("a", "imported")]
+    supervisor.start()
+    assert supervisor.pid("a") in (pid, None)
+    assert eventually(supervisor.ended.is_set)
+    assert rig.lines == [("a", "imported"), ("a", "imported"), ("a", "runs")]
+
+
+def test_a_prepared_child_can_be_stopped_without_ever_running(rig: Rig) -> None:
+    supervisor = rig.supervisor(rig.plan("a"))
+    supervisor.prepare()
+    pid = supervisor.pid("a")
+    assert alive(pid)
+    supervisor.stop()
+    assert not alive(pid)
+    assert rig.lines == []
 
 
 def test_a_directory_of_the_user_cannot_stand_in_for_a_service(
