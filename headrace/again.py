@@ -1,8 +1,9 @@
 """Reads a log again in memory, stage by stage, and compares what the handlers make of it with what was written.
 
-By induction: features are made again from the recorded records; models and episodes from the recorded examples; scores and
-predictions from the features and models made again, at the recorded batch boundaries; examples from those scores and the
-recorded outcomes. When the examples are the recorded ones, every step above stood on its own results.
+By induction: features are made again from the recorded records; models and episodes from the recorded examples;
+scores and predictions from the features and models made again; examples from those scores and the recorded outcomes.
+When the examples are the recorded ones, every step above stood on its own results. Batch boundaries and the pool that
+scored a batch are the recorded ones.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import polars as pl
 import pyarrow as pa
 
 from headrace.loop import Loop, memory_broker
@@ -23,6 +23,7 @@ from runtime.ports import Handler, LogReader, Message, Outgoing, Place, Polled
 from runtime.store import Store
 from schemas import batch as b
 from schemas.cloudevents import decode as decode_event
+from schemas.messages import Pool
 from schemas.pipeline import Pipeline
 from services.drift.handler.counting import Counter
 from services.drift.handler.judging import Judge
@@ -30,7 +31,9 @@ from services.features.handler import Features
 from services.serving.handler import Serving
 from services.training.handler import Training
 
-STATE = ("predictions", "dead-letters", "state", "decisions", "operator", "weights", "pipeline")
+JOINED = ("scored", "outcomes")
+FACTS = ("state", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
+"""What an episode says besides positions and epoch, which depend on who wrote and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lamb
         say(f"reading {topic}")
         copy(log, broker, topic)
     say("computing features")
-    compute(spec, broker, memory)
+    compute(spec, broker, memory, log)
     yield compare("features", _rows(log, "features"), _rows(memory, "features"))
     say("judging and fitting")
     Loop(
@@ -94,33 +97,30 @@ def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
             broker.append(place, message.value, message.key, message.headers)
 
 
-def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog) -> None:
-    """Make features from records; their boundaries do not matter, a row is computed alone."""
+def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader) -> None:
+    """Make features from records."""
     handler = Features(spec, 1, Metrics())
     for partition in range(memory.partitions("records")):
         place = Place("records", partition)
         handler.restore(place, memory)
-        _feed(broker, handler, [Polled(*place, list(memory.read(place, 0, memory.end(place))))])
+        for _, span in _steps(log, Place("features", partition), memory, (place.topic,)):
+            _feed(broker, handler, span)
 
 
 def score(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader, store: Store) -> None:
     """Score the features again, each batch by the pool that the record names."""
-    pools = _pools(log)
+    pools = _pools(memory)
     for partition in range(memory.partitions("features")):
         handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics())
-        place, mark, ruling = Place("features", partition), -1, 0
+        place, ruling = Place("features", partition), 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(memory, Place("models", 0)) if b"/member/" in (each.key or b"")]
         list(handler.handle([Polled("models", 0, announced)]))
-        for headers in _covered(log, Place("scored", partition)):
-            last = headers.coverage["features"][1]
-            if last <= mark or not headers.final:
-                continue
-            if headers.pool != ruling:
+        for headers, span in _steps(log, Place("scored", partition), memory, (place.topic,)):
+            if headers.pool > ruling:
                 ruling = headers.pool
                 list(handler.handle([Polled("models", 0, [pools[ruling]])]))
-            _feed(broker, handler, _span(memory, place, mark + 1, last))
-            mark = last
+            _feed(broker, handler, span)
 
 
 def join(spec: Pipeline, memory: MemoryLog, log: LogReader) -> dict[str, object]:
@@ -129,17 +129,10 @@ def join(spec: Pipeline, memory: MemoryLog, log: LogReader) -> dict[str, object]
     for partition in range(memory.partitions("scored")):
         handler = Features(spec, 1, Metrics())
         nothing = MemoryLog(memory_broker(VirtualClock(), memory.partitions("scored")), "again")
-        marks = {"scored": -1, "outcomes": -1}
-        for topic in marks:
+        for topic in JOINED:
             handler.restore(Place(topic, partition), nothing)
-        for headers in _covered(log, Place("examples", partition)):
-            polled = []
-            for topic, mark in marks.items():
-                last = headers.coverage.get(topic, (0, -1))[1]
-                polled += _span(memory, Place(topic, partition), mark + 1, last)
-                marks[topic] = max(mark, last) if headers.final else mark
-            if headers.final and polled:
-                made += [each for step in handler.handle(polled) for each in step if each.topic == "examples"]
+        for _, span in _steps(log, Place("examples", partition), memory, JOINED):
+            made += [each for step in handler.handle(span) for each in step if each.topic == "examples"]
     return _keyed(b.decode(each.value) for each in made)
 
 
@@ -154,29 +147,36 @@ def compare(what: str, recorded: dict[str, object], again: dict[str, object]) ->
 
 
 def _feed(broker: MemoryBroker, handler: Handler, polled: Sequence[Polled]) -> None:
-    polled = [each for each in polled if each.messages]
-    for step in handler.handle(polled) if polled else ():
+    for step in handler.handle(polled):
         for each in step:
             broker.append(Place(each.topic, each.partition), each.value, each.key, each.headers)
 
 
-def _span(memory: MemoryLog, place: Place, first: int, last: int) -> list[Polled]:
-    messages = list(memory.read(place, first, last + 1))
-    return [Polled(*place, messages)] if messages else []
-
-
-def _covered(log: LogReader, place: Place) -> Iterator[b.Headers]:
-    for message in log.read(place, log.begin(place), log.end(place)):
-        yield b.decode_headers(message.headers)
+def _steps(
+    log: LogReader, output: Place, memory: MemoryLog, inputs: tuple[str, ...]
+) -> Iterator[tuple[b.Headers, list[Polled]]]:
+    """The recorded outputs that moved on, each with the inputs that it covers for the first time."""
+    marks = dict.fromkeys(inputs, -1)
+    for message in log.read(output, log.begin(output), log.end(output)):
+        headers = b.decode_headers(message.headers)
+        span = []
+        for topic, (_, last) in headers.coverage.items() if headers.final else ():
+            place = Place(topic, output.partition)
+            messages = list(memory.read(place, marks[topic] + 1, last + 1))
+            span += [Polled(*place, messages)] if messages else []
+            marks[topic] = max(marks[topic], last)
+        if span:
+            yield headers, span
 
 
 def _pools(log: LogReader) -> dict[int, Message]:
-    """The announcement of each pool by its version; compaction may have taken old ones."""
+    """The announcement of each pool by its version."""
     place = Place("models", 0)
-    found = {}
+    found: dict[int, Message] = {}
     for message in log.read(place, log.begin(place), log.end(place)):
         if (message.key or b"").endswith(b"/pool"):
-            found[int(pl.Series([decode_event(message.value or b"").data]).str.json_decode(pl.Struct({"version": pl.Int64()})).struct.field("version")[0])] = message
+            pool = decode_event(message.value or b"", message.headers).read(Pool)
+            found.setdefault(pool.version, message)
     return found
 
 
@@ -204,7 +204,7 @@ def _values(log: LogReader) -> dict[str, object]:
 
 
 def _facts(found: list[dict[str, object]]) -> dict[str, object]:
-    return {str(each["id"]): {name: each[name] for name in ("anchor", "detected_at", "estimated_start", "statistic")} for each in found}
+    return {str(each["id"]): {name: each[name] for name in FACTS} for each in found}
 
 
 def _digests(log: LogReader) -> dict[str, object]:

@@ -104,7 +104,7 @@ def batches(log: LogReader, topic: str) -> Iterator[pa.RecordBatch]:
 
 def examples(log: LogReader) -> pl.DataFrame:
     """The labelled rows in the order of their labels, columns COLUMNS; an event id counts once."""
-    parts = []
+    parts: list[pl.DataFrame] = []
     for partition in range(log.partitions("examples")):
         place = Place("examples", partition)
         messages = log.read(place, log.begin(place), log.end(place))

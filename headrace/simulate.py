@@ -94,5 +94,3 @@ def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> None:
         if number % TURN == 0:
             loop.settle()
     loop.settle()
-
-
