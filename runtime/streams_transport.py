@@ -9,6 +9,7 @@ while the inbox has room. It reaches into Faust and aiokafka, so their versions 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -91,6 +92,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if fresh := [tp for tp, offset in committed.items() if offset is None]:
             await consumer.seek_to_beginning(*fresh)
         return {ensure_TP(tp): offset for tp, offset in committed.items()}
+
+    async def on_thread_stop(self) -> None:
+        """Close the client. While the broker is away, aiokafka lets the end of its own fetch escape."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
 
     def on_crash(self, msg: str, *fmt: Any, **_: Any) -> None:
         """Log; the base class prints to the terminal."""
