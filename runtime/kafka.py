@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -116,6 +117,8 @@ class KafkaCarrier:
     def poll(self, timeout: float) -> Poll:
         """What happened; followed messages come before those of the group."""
         first = [each for each in (self._follower, self._member) if each is not None]
+        if not first:
+            time.sleep(timeout)
         records = {each: _poll(each, 0 if len(first) > 1 else int(timeout * 1000)) for each in first}
         left = int(timeout * 1000)
         while len(first) > 1 and left > 0 and not any(records.values()) and not self._moves.any():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.errors import HoleFound
+from runtime.errors import HoleFound, WrongSetup
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
 from schemas.batch import Headers, decode_headers
@@ -22,6 +22,7 @@ def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fol
 
     Raises:
         HoleFound: The group committed inputs that no output covers.
+        WrongSetup: An input ends before what the output covers: it is another log.
     """
     needed = {topic: (log.committed(Place(topic, output.partition)) or 0) - 1 for topic in inputs}
     begin, end = log.begin(output), log.end(output)
@@ -32,6 +33,7 @@ def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fol
     fold = Fold(inputs, headers.through)
     fold.marks.update(_marks(headers))
     _require(fold, needed, output)
+    _refuse_another_log(log, fold, output)
     return fold, message
 
 
@@ -77,6 +79,18 @@ def _fresh(inputs: tuple[str, ...], needed: Mapping[str, int], output: Place, *,
     else:
         _require(fold, needed, output)
     return fold
+
+
+def _refuse_another_log(log: LogReader, fold: Fold, output: Place) -> None:
+    """Messages of a topic that was made again would have offsets that look as if they were handled already."""
+    for topic, mark in fold.marks.items():
+        place = Place(topic, output.partition)
+        if mark >= 0 and mark >= (end := log.end(place)):
+            raise WrongSetup(
+                f"{topic}/{place.partition} ends at offset {end}, but {output.topic}/{output.partition} covers it up "
+                f"to {mark}: the topic was deleted and made again, or the broker lost data. A new log is a new "
+                "generation: give the pipeline a new name, or delete all of its topics and groups."
+            )
 
 
 def _require(fold: Fold, needed: Mapping[str, int], output: Place) -> None:

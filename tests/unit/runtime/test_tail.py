@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.errors import HoleFound
+from runtime.errors import HoleFound, WrongSetup
 from runtime.memory import Group, MemoryBroker, MemoryLog
 from runtime.ports import Message, Place
 from runtime.tail import WINDOW, restore
@@ -22,6 +22,9 @@ class World:
     def __init__(self, *, begin: int = 0) -> None:
         self.broker = MemoryBroker({"records": 2, "outcomes": 2, "features": 2})
         self.log = Forgetting(self.broker, begin)
+        for topic in ("records", "outcomes"):
+            for _ in range(500):
+                self.broker.append(Place(topic, 1), b"")
 
     def output(self, last: int, *, first: int = 0, top: int | None = None, piece: int = 0, pieces: int = 1) -> None:
         tops = {b.EVENTS: {0: last if top is None else top}}
@@ -164,3 +167,10 @@ def test_every_input_has_its_own_mark() -> None:
     world.commit(outcomes=5)
     with pytest.raises(HoleFound, match="outcomes/1 is committed up to offset 4"):
         restore(world.log, OUTPUT, ("records", "outcomes"))
+
+
+def test_an_input_that_ends_before_its_mark_is_another_log_and_the_way_out_is_said() -> None:
+    world = World()
+    world.output(500)
+    with pytest.raises(WrongSetup, match=r"records/1 ends at offset 500.*covers it up to 500.*made again.*new name"):
+        world.mark()
