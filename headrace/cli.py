@@ -5,40 +5,54 @@ Exit codes: 0 done, 1 failed, 2 wrong use.
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 
 import typer
 
-from headrace import kafka_command, project
-from headrace.demo.command import demo
 from headrace.errors import WrongUse
-from headrace.replay import replay
-from headrace.replay_log import replay_log
-from headrace.simulate import simulate
-from headrace.up import up
-from headrace.watch import status, watch
 from runtime.errors import HeadraceError, WrongSetup
 from schemas.pipeline import PipelineError
 
-app = typer.Typer(
-    name="headrace",
-    help="The channel between a stream of events and a model in production: score, watch for drift, retrain, swap.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(project.init)
-app.command()(project.validate)
-app.command()(up)
-app.command()(replay)
-app.command()(simulate)
-app.command("replay-log")(replay_log)
-app.command()(demo)
-app.command()(watch)
-app.command()(status)
-app.add_typer(kafka_command.app, name="kafka")
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("headrace.project", "init"),
+    "validate": ("headrace.project", "validate"),
+    "up": ("headrace.up", "up"),
+    "replay": ("headrace.replay", "replay"),
+    "simulate": ("headrace.simulate", "simulate"),
+    "replay-log": ("headrace.replay_log", "replay_log"),
+    "demo": ("headrace.demo.command", "demo"),
+    "watch": ("headrace.watch", "watch"),
+    "status": ("headrace.watch", "status"),
+    "kafka": ("headrace.kafka_command", "app"),
+}
+"""Each command's module and function. Only the one that is asked for is imported: some bring seconds of libraries."""
+
+
+def application(word: str | None = None) -> typer.Typer:
+    """The parser with the command that the word names, or with all of them where it names none."""
+    app = typer.Typer(
+        name="headrace",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_headrace)
+    for name in [word] if word is not None and word in COMMANDS else COMMANDS:
+        module, attribute = COMMANDS[name]
+        command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def _headrace() -> None:
+    """The channel between a stream of events and a model in production: score, watch for drift, retrain, swap."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,8 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """The exit code of a command; what a person has to mend is said on stderr, never as a traceback."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=arguments, prog_name="headrace")
+        application(given[0] if given else None)(args=given, prog_name="headrace")
     except SystemExit as end:  # how the parser ends, wrong arguments included
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (WrongUse, WrongSetup, PipelineError) as error:

@@ -153,16 +153,6 @@ def test_no_kafka_to_ask_about_is_exit_code_1_and_json_says_so(tmp_path: Path) -
     assert json.loads(ended.stdout) == {"running": False, "address": None, "pid": None}
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["up"], ["replay"], ["demo"], ["watch"], ["status"], ["init"], ["validate"], ["kafka"]]
-)
-def test_every_command_explains_itself_with_an_example(words: list[str]) -> None:
-    ended = headrace(*words, "--help")
-    assert ended.returncode == 0
-    if words and words != ["kafka"]:
-        assert f"headrace {words[0]}" in ended.stdout.split("For example:")[1]
-
-
 def test_replay_before_the_topics_exist_names_what_makes_them(kafka: str, pipeline: Path, rows: Path) -> None:
     ended = headrace("replay", rows, "-p", pipeline, *REPLAY, "--brokers", kafka)
     assert ended.returncode == 2
