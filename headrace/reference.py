@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
-from runtime.bootstrap import Settings as TopicsSettings
-from services.features.settings import Settings as FeaturesSettings
-from services.serving.settings import Settings as ServingSettings
-from services.training.settings import Settings as TrainingSettings
 
+from runtime.bootstrap import Settings as TopicsSettings
 from runtime.settings import PREFIX, ServiceSettings
 from schemas.topics import TOPICS, Topic
 from services.drift.settings import Settings as DriftSettings
+from services.features.settings import Settings as FeaturesSettings
 from services.ingestion.settings import Settings as IngestionSettings
+from services.serving.settings import Settings as ServingSettings
+from services.training.settings import Settings as TrainingSettings
 
 PAGE = Path("docs/reference.md")
 
