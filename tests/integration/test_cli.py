@@ -17,7 +17,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "127.0.0.1:9"
-SECONDS = 60
+SECONDS = 90
+pytestmark = pytest.mark.timeout(240)
+"""Each test runs several processes that import for seconds; a busy machine takes its time."""
 
 PIPELINE = """
 pipeline: {name}
