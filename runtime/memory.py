@@ -100,7 +100,7 @@ class MemoryBroker:
         """Remove a member, dead or alive; what it did not commit is handled again by the others."""
         group = self.groups.get(name, Group())
         if group.members.pop(member, None) is not None:
-            member.target = frozenset()
+            member.assign(frozenset())
             self.rebalance(group)
 
     def rebalance(self, group: Group) -> None:
@@ -112,7 +112,7 @@ class MemoryBroker:
             for partition in range(count):
                 targets[members[partition * len(members) // count]].add(Place(topic, partition))
         for member, places in targets.items():
-            member.target = frozenset(places)
+            member.assign(frozenset(places))
 
 
 class MemoryLog:
@@ -171,6 +171,7 @@ class MemoryCarrier:
         self._on_publish = on_publish or (lambda _: None)
         self.target: frozenset[Place] = frozenset()
         self._owned: frozenset[Place] = frozenset()
+        self._taken: frozenset[Place] = frozenset()
         self._positions: dict[Place, int] = {}
         self._followed: dict[Place, int] = {}
         self._closed = False
@@ -179,6 +180,11 @@ class MemoryCarrier:
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group."""
         self._broker.join(self._group, self, tuple(topics))
+
+    def assign(self, places: frozenset[Place]) -> None:
+        """Own these from the next poll on; what is taken away meanwhile is lost even if it comes back before."""
+        self._taken |= self._owned - places
+        self.target = places
 
     def follow(self, positions: Mapping[Place, int]) -> None:
         """Replace what is followed."""
@@ -190,8 +196,8 @@ class MemoryCarrier:
 
     def poll(self, timeout: float) -> Poll:  # noqa: ARG002 - memory has nothing to wait for
         """What is there; never waits."""
-        lost, gained = self._owned - self.target, self.target - self._owned
-        self._owned = self.target
+        lost, gained = self._taken, self.target - (self._owned - self._taken)
+        self._owned, self._taken = self.target, frozenset()
         for place in lost:
             del self._positions[place]
         for place in gained:
