@@ -130,8 +130,10 @@ class Run:
         if self.second is not None:
             self.second.kill()
         self.thaw(1)
-        while self.revive() | sum(process.step() for process in self.processes.values()):
-            pass
+        for _ in range(2_000):
+            if not (self.revive() | sum(process.step() for process in self.processes.values())):
+                return
+        raise AssertionError("the processes never come to rest")
 
     def play_one(self, what: str, number: int) -> None:
         if what in self.processes:
