@@ -59,7 +59,7 @@ class Lab:
         )
         self._producer = producer
         count = 0
-        for count, each in enumerate(messages, 1):  # noqa: B007 - the count is the answer
+        for count, each in enumerate(messages, 1):
             producer.produce(each.topic, each.value, each.key, each.partition)
             if count % 5000 == 0:
                 producer.poll(0)
@@ -68,10 +68,8 @@ class Lab:
 
     def create(self, topics: Sequence[str], partitions: int) -> None:
         """Make plain topics for a baseline."""
-        made = AdminClient({"bootstrap.servers": self.brokers}).create_topics(
-            [NewTopic(topic, partitions, 1) for topic in topics]
-        )
-        for each in made.values():
+        admin = AdminClient({"bootstrap.servers": self.brokers})
+        for each in admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics]).values():
             each.result(30)
 
     def ends(self, topic: str, partitions: int) -> int:

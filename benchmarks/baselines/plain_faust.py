@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -47,4 +46,6 @@ def build(brokers: str, prefix: str, count: int) -> faust.App:
 
 
 if __name__ == "__main__":
-    asyncio.run(build(sys.argv[1], sys.argv[2], int(sys.argv[3])).start())
+    app = build(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    sys.argv[1:] = ["worker", "-l", "warn", "--without-web"]
+    app.main()
