@@ -46,6 +46,7 @@ class Fanout:
                 "queue.buffering.max.kbytes": QUEUE_KIB,
                 "reconnect.backoff.max.ms": 1_000,
                 "allow.auto.create.topics": False,
+                "delivery.report.only.error": True,  # a call back per delivered message costs as much as sending it
             },
             logger=log,
         )
@@ -56,12 +57,12 @@ class Fanout:
         Raises:
             DeliveryFailed: An earlier message was refused, or the client refuses this one.
         """
-        produce, delivered = self._producer.produce, self._delivered
+        produce, refused = self._producer.produce, self._refused
         names = {topic: physical(self._pipeline, topic) for topic in {each.topic for each in outgoing}}
         for topic, partition, value, key, headers in outgoing:
             while True:
                 try:
-                    produce(names[topic], value, key, partition, headers=list(headers) or None, on_delivery=delivered)
+                    produce(names[topic], value, key, partition, refused, headers=headers)  # type: ignore[arg-type]
                 except BufferError:
                     self._serve(_SLICE_SECONDS)
                 except (KafkaException, ValueError) as error:
@@ -94,6 +95,6 @@ class Fanout:
         if self._failed:
             raise DeliveryFailed(f"{len(self._failed)} messages were refused, the first one: {self._failed[0]}")
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _refused(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(f"{message.topic()}/{message.partition()}: {error.str()}")

@@ -5,8 +5,9 @@ A stage keeps the partition number; its handler adds the computation in the midd
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import msgspec
 import numpy as np
@@ -131,6 +132,26 @@ class Stage:
             Outgoing(self._output, partition, b.encode(piece), None, b.encode_headers(story))
             for piece, story in zip(pieces, split(headers, taken.before, pieces), strict=True)
         ]
+
+
+def rounds(lanes: Iterable[tuple[int, Iterable[Taken]]]) -> Iterator[list[tuple[int, Taken]]]:
+    """One of each partition at a time: what is costly per call and not per row is then paid once for all of them."""
+    turns = ([(partition, taken) for taken in lane] for partition, lane in lanes)
+    for turn in zip_longest(*turns):
+        yield [each for each in turn if each is not None]
+
+
+def gathered(turn: Sequence[tuple[int, Taken]]) -> pa.RecordBatch:
+    """All rows of a round, partition by partition."""
+    return pa.concat_batches([taken.batch for _, taken in turn])
+
+
+def parted(turn: Sequence[tuple[int, Taken]], rows: pa.RecordBatch) -> Iterator[tuple[int, Taken, pa.RecordBatch]]:
+    """What was computed from the rows of a round, partition by partition."""
+    start = 0
+    for partition, taken in turn:
+        yield partition, taken, rows.slice(start, taken.batch.num_rows)
+        start += taken.batch.num_rows
 
 
 def _groups(messages: Sequence[Decoded]) -> Iterator[list[Decoded]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
-from runtime.stage import Decoded, Stage, decode
+from runtime.stage import Decoded, Stage, decode, gathered, parted, rounds
 from schemas.pipeline import Pipeline
 from services.features.domain.computing import Computation
 from services.features.joining import INPUTS, Joiner
@@ -50,22 +50,21 @@ class Features:
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """Features and dead letters first; the examples that cover those labels when they are on the log."""
+        """Features first: somebody waits for them. Examples when the dead letters of labels that they cover are out."""
         partitions = _by_partition(polled)
-        now: list[Outgoing] = []
-        later: list[Outgoing] = []
+        if features := list(self._compute(partitions)):
+            yield features
+        letters: list[Outgoing] = []
+        examples: list[Outgoing] = []
         for partition, messages in partitions.items():
-            if "records" in messages:
-                now += self._compute(partition, messages["records"])
             if any(topic in messages for topic in INPUTS):
-                letters, examples = self._joiners[partition].handle(messages, self._metrics)
-                now += letters
-                later += examples
-        if any(each.topic == "dead-letters" for each in now):
-            yield now
-            yield later
-        else:
-            yield [*now, *later]
+                refused, joined = self._joiners[partition].handle(messages, self._metrics)
+                letters += refused
+                examples += joined
+        if letters:
+            yield letters
+        if examples:
+            yield examples
 
     def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - all time is event time
         """Nothing."""
@@ -78,10 +77,13 @@ class Features:
         else:
             self._joiners.pop(place.partition, None)
 
-    def _compute(self, partition: int, messages: Sequence[Decoded]) -> Iterator[Outgoing]:
-        for taken in self._stage.take(partition, messages):
-            self._metrics.rows.labels("features").inc(taken.batch.num_rows)
-            yield from self._stage.emit(partition, taken, self._computation.compute(taken.batch))
+    def _compute(self, partitions: Mapping[int, Messages]) -> Iterator[Outgoing]:
+        lanes = [(each, self._stage.take(each, of["records"])) for each, of in partitions.items() if "records" in of]
+        for turn in rounds(lanes):
+            rows = self._computation.compute(gathered(turn))
+            self._metrics.rows.labels("features").inc(rows.num_rows)
+            for part in parted(turn, rows):
+                yield from self._stage.emit(*part)
 
 
 def _by_partition(polled: Sequence[Polled]) -> dict[int, dict[str, list[Decoded]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 
 import polars as pl
 import pyarrow as pa
@@ -14,7 +14,7 @@ from runtime.announced import Announced
 from runtime.metrics import Metrics
 from runtime.model import ModelRefused
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
-from runtime.stage import Stage, decode
+from runtime.stage import Stage, decode, gathered, parted, rounds
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, Member, Pool, Scalar, Step
@@ -66,7 +66,7 @@ class Serving:
         if message is None:
             return []
         rows = _last_batch(log, Place("scored", place.partition), message)
-        return self._predictions(place.partition, _without(rows, _told(log, place.partition, rows.num_rows)))
+        return self._predictions(repeat(place.partition), _without(rows, _told(log, place.partition, rows.num_rows)))
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """From the first announcement kept; what is announced by now is in service before the first row."""
@@ -88,13 +88,14 @@ class Serving:
             self._announced.take(message)
         if decided := self._follow_pool():
             yield decided
-        for partition, messages in batches:
-            for taken in self._stage.take(partition, messages):
-                rows = scored(taken.batch, self._pool)
-                yield self._stage.emit(partition, taken, rows, pool=0 if self._pool is None else self._pool.version)
-                if rows.num_rows:
-                    yield self._predictions(partition, rows)
-                self._metrics.rows.labels("scored").inc(rows.num_rows)
+        version = 0 if self._pool is None else self._pool.version
+        for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
+            rows = scored(gathered(turn), self._pool)
+            parts = list(parted(turn, rows))
+            yield [each for part in parts for each in self._stage.emit(*part, pool=version)]
+            if rows.num_rows:
+                yield self._predictions(chain.from_iterable(repeat(p, part.num_rows) for p, _, part in parts), rows)
+            self._metrics.rows.labels("scored").inc(rows.num_rows)
 
     # --- the pool -----------------------------------------------------------------------------
 
@@ -140,13 +141,14 @@ class Serving:
 
     # --- predictions --------------------------------------------------------------------------
 
-    def _predictions(self, partition: int, rows: pa.RecordBatch) -> list[Outgoing]:
+    def _predictions(self, partitions: Iterable[int], rows: pa.RecordBatch) -> list[Outgoing]:
+        """One message per row, to the partition that is given for it."""
         if not rows.num_rows:
             return []
         frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
         keys = frame.select(pl.coalesce(b.ENTITY, b.EVENT_ID).cast(pl.Binary)).to_series().to_list()
         values = cloudevents.encode_predictions(frame, self._spec)
-        told = zip(repeat("predictions"), repeat(partition), values, keys, repeat(cloudevents.PREDICTION_HEADERS))
+        told = zip(repeat("predictions"), partitions, values, keys, repeat(cloudevents.PREDICTION_HEADERS))
         return list(map(_outgoing, told))
 
 
