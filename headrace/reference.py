@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
+from headrace.local_kafka import LocalKafkaSettings
 from runtime.bootstrap import Settings as TopicsSettings
 from runtime.settings import PREFIX, ServiceSettings
 from schemas.topics import TOPICS, Topic
@@ -55,7 +57,8 @@ def _topics() -> Iterator[str]:
     yield "| topic | public | one message is | key | written by | read by | partitions | kept |"
     yield "|---|---|---|---|---|---|---|---|"
     for topic in TOPICS:
-        cells = [topic.name, topic.public, topic.message, topic.key, ", ".join(topic.writers), ", ".join(topic.readers)]
+        key = topic.key.replace("<", "\\<")  # else a page takes it for markup
+        cells = [topic.name, topic.public, topic.message, key, ", ".join(topic.writers), ", ".join(topic.readers)]
         yield f"| {' | '.join([*cells, topic.partitions, _kept(topic)])} |"
 
 
@@ -76,15 +79,18 @@ def _settings() -> Iterator[str]:
         if set(kind.model_fields) - common:
             yield f"\n### {name}\n"
             yield from _table(kind, common)
+    yield "\n### the local Kafka (`headrace kafka`, `up --kafka`, `demo`, tests)\n"
+    yield from _table(LocalKafkaSettings, frozenset())
 
 
-def _table(kind: type[ServiceSettings], without: frozenset[str]) -> Iterator[str]:
+def _table(kind: type[BaseSettings], without: frozenset[str]) -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
     for name, field in kind.model_fields.items():
         if name not in without:
-            default = "" if field.default is PydanticUndefined else f"`{field.default}`"
-            yield f"| `{PREFIX}{name.upper()}` | {default} | {field.description or ''} |"
+            default = "" if field.default in (PydanticUndefined, None) else f"`{field.default}`"
+            variable = field.validation_alias or f"{PREFIX}{name.upper()}"
+            yield f"| `{variable}` | {default} | {field.description or ''} |"
 
 
 if __name__ == "__main__":

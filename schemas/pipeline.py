@@ -181,7 +181,7 @@ model:
   estimator: hist_gradient_boosting    # or logistic_regression
 
 drift:
-  false_alarms: 1 per 30d          # how often the whole system may be wrong
+  settle: 1000                     # labelled rows behind a change before the next fit
 
 training:
   min_rows: 2000                   # labelled rows before the first fit

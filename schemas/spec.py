@@ -195,15 +195,18 @@ class ModelSpec(Spec):
 
 
 class DriftSpec(Spec):
-    """How the drift monitors count and how often they may be wrong."""
+    """How the drift monitors count."""
 
-    false_alarms: RateText = Field(
-        default=Rate(count=1, per_ms=30 * DAY), description="False alarms of the whole system."
-    )
+    false_alarms: RateText = Field(default=Rate(count=1, per_ms=30 * DAY), description="Not supported yet.")
     pane: PositiveDuration = Field(default=60_000, description="Event-time bucket in which counts are merged.")
     lateness: Duration = Field(default=60_000, description="How long a pane waits for rows that come late.")
     settle: int = Field(default=1_000, ge=1, description="Labelled rows behind a change before a fit.")
     seasonality: tuple[str, ...] = Field(default=(), description="Not supported yet.")
+
+    @field_validator("false_alarms", mode="before")
+    @classmethod
+    def _no_rate_of_false_alarms(cls, _: object) -> None:
+        raise later("drift.false_alarms", "leave it out: no detector keeps to a rate of false alarms so far")
 
     @field_validator("seasonality")
     @classmethod

@@ -74,8 +74,6 @@ def physical(pipeline: str, name: str) -> str:
     return f"{pipeline}.{name}.v1"
 
 
-_ALL = ("ingestion", "features", "serving", "drift", "training")
-
 TOPICS: tuple[Topic, ...] = (
     Topic("events", "one event, JSON", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
     Topic("labels", "one label, JSON", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
@@ -87,7 +85,7 @@ TOPICS: tuple[Topic, ...] = (
         "Arrow batch: feature rows, the prediction, each member's output, the pool version",
         "",
         ("serving",),
-        ("features", "drift"),
+        ("features",),
         "P",
         "horizon",
         7,
@@ -135,7 +133,7 @@ TOPICS: tuple[Topic, ...] = (
         "compacted",
         public="out",
     ),
-    Topic("weights", "checkpoint of weights and calibrator", "", ("training",), ("serving",), "one", "days", 7),
+    Topic("weights", "checkpoint of weights and calibrator; nothing writes it yet", "", (), (), "one", "days", 7),
     Topic(
         "pipeline",
         "the spec and its digest",
@@ -159,7 +157,7 @@ TOPICS: tuple[Topic, ...] = (
         "decisions",
         "one decision with its evidence, CloudEvent",
         "subject id",
-        _ALL,
+        ("drift", "training", "serving"),
         ("you",),
         "one",
         "forever",

@@ -13,14 +13,17 @@ class LocalKafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore")
 
-    cache_dir: Path | None = None
-    """Directory for downloads; by default `headrace` in the user's cache directory."""
-
-    maven_repository: str = MAVEN_CENTRAL
-    """Address of the Maven repository, for networks that have their own mirror."""
-
-    xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
-    """The user's cache directory, as the desktop says; by default `~/.cache`."""
+    cache_dir: Path | None = Field(
+        default=None, description="Directory for downloads; by default `headrace` in the user's cache directory."
+    )
+    maven_repository: str = Field(
+        default=MAVEN_CENTRAL, description="Address of the Maven repository, for networks that have their own mirror."
+    )
+    xdg_cache_home: Path | None = Field(
+        default=None,
+        validation_alias="XDG_CACHE_HOME",
+        description="The user's cache directory, as the desktop says; by default `~/.cache`.",
+    )
 
     @property
     def cache(self) -> Path:

@@ -54,7 +54,6 @@ model:
   metric: log_loss
   online: none
 drift:
-  false_alarms: 1 per 1000000 rows
   pane: 1m
   lateness: 1m
   settle: 1000
@@ -84,7 +83,8 @@ def line_of(old: str) -> int:
 def test_every_key_of_the_language_parses() -> None:
     spec = parse(WHOLE)
     assert spec.labels.horizon == 86_400_000
-    assert spec.drift.false_alarms == Rate(count=1, per_rows=1_000_000)
+    assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
+    assert spec.drift.settle == 1_000
     assert spec.model.params == {"max_iter": 200}
     assert spec.feature_types == {"demand_per_price": "number", "hour": "number"}
 
@@ -110,6 +110,7 @@ def test_defaults_are_those_of_the_design() -> None:
         ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
         ("seasonality: []", "seasonality: [hour_of_day]"),
+        ("pane: 1m", "false_alarms: 1 per 30d"),
         ("estimator: hist_gradient_boosting", "estimator: 'package:Class'"),
         ("metric: log_loss", "metric: brier"),
         ("name: blend, members: 1", "name: champion, alpha: 0.05"),
