@@ -1,4 +1,7 @@
-"""A message that nobody can use, kept: original key, value and headers untouched, ours say where from and why."""
+"""A message that nobody can use, kept: original key, value and headers untouched, ours say where from and why.
+
+Only a header without a value (Kafka's null) comes out as an empty one.
+"""
 
 from __future__ import annotations
 
@@ -41,5 +44,6 @@ def dead_letter(
         message=text,
         pipeline=pipeline,
     )
-    headers = [*message.headers, *story.headers()]
+    # Kafka allows a header without a value, kafka-python does not send one.
+    headers = [*((name, value or b"") for name, value in message.headers), *story.headers()]
     return Outgoing(TOPIC, place.partition % partitions, message.value, message.key, headers)
