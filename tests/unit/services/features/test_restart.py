@@ -131,7 +131,8 @@ class Run:
             self.second.kill()
         self.thaw(1)
         for _ in range(2_000):
-            if not (self.revive() | sum(process.step() for process in self.processes.values())):
+            moved = sum(process.step() for process in self.processes.values())
+            if not (self.revive() | moved):  # whoever died in this very round has something left to say
                 return
         raise AssertionError("the processes never come to rest")
 
@@ -209,6 +210,18 @@ def test_examples_are_those_of_an_undisturbed_run(story: Story, steps: list[tupl
     run = Run(story, size)
     run.play(steps)
     holds(run.on, story, run.zombies)
+
+
+def test_a_run_in_which_somebody_died_last_has_not_come_to_rest() -> None:
+    script = ((1000, Place("events", 0), event(1, 1000), b""), (2000, Place("labels", 0), label(1, 2000), b""))
+    story = Story(script, {"o1": 1}, frozenset())
+    run = Run(story, size=1)
+    run.outside(len(script))
+    dying = run.processes["features"]
+    run.play([("ingestion", 3), ("features", 1), ("serving", 1), ("kill", 1)])
+    assert not dying.alive
+    assert run.processes["features"].alive
+    holds(run.on, story)
 
 
 def handled_alone(on: MemoryBroker, topic: str) -> list[Outgoing]:
