@@ -12,6 +12,9 @@ HeadraceError
 
 from __future__ import annotations
 
+NEW_GENERATION = "A new log is a new generation: give the pipeline a new name, or delete all of its topics and groups."
+"""The mend wherever a log is not the one that was read before."""
+
 
 class HeadraceError(Exception):
     """Base of all errors that this project raises on purpose."""

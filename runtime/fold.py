@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from runtime.errors import HoleFound
+from runtime.errors import NEW_GENERATION, HoleFound, WrongSetup
 from schemas import batch as b
 
 
@@ -29,6 +29,7 @@ class Fold:
         self.tops = {stream: dict(tops) for stream, tops in through.tops.items()}
         self.watermarks = {stream: dict(marks) for stream, marks in through.watermarks.items()}
         self.highest = dict(through.highest)
+        self.topic_ids = dict(through.topic_ids)
 
     def seen(self, topic: str, offset: int) -> bool:
         """Whether a message of an own input is covered already."""
@@ -41,7 +42,9 @@ class Fold:
 
         Raises:
             HoleFound: Rows that its writer wrote before are missing.
+            WrongSetup: Its rows come from another topic than those before: it was deleted and made again.
         """
+        self._check_generation(topic, offset, headers)
         self._begins.setdefault(topic, offset)
         self._check(topic, offset, headers)
         stream = b.STREAM.get(topic, topic)
@@ -61,11 +64,21 @@ class Fold:
             tops={stream: dict(tops) for stream, tops in self.tops.items()},
             watermarks={stream: dict(marks) for stream, marks in self.watermarks.items()},
             highest=dict(self.highest),
+            topic_ids=dict(self.topic_ids),
         )
 
     def watermark(self, stream: str) -> int | None:
         """Event time in milliseconds that all sources of the stream have passed, None before the first row."""
         return watermark(self.watermarks.get(stream, {}))
+
+    def _check_generation(self, topic: str, offset: int, headers: b.Headers) -> None:
+        for stream, told in _topic_ids(topic, headers).items():
+            known = self.topic_ids.setdefault(stream, told)
+            if told != known:
+                raise WrongSetup(
+                    f"{topic} offset {offset} comes from topic {stream!r} with id {told}, all before it from id "
+                    f"{known}: {stream!r} was deleted and made again. {NEW_GENERATION}"
+                )
 
     def _check(self, topic: str, offset: int, headers: b.Headers) -> None:
         where = f"{topic} offset {offset}"
@@ -107,6 +120,13 @@ def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
     """Minimum over the sources that are not idle, over all while every one is. Readers keep their own highest."""
     active = [time for time, idle in sources.values() if not idle]
     return min(active or (time for time, _ in sources.values()), default=None)
+
+
+def _topic_ids(topic: str, headers: b.Headers) -> dict[str, str]:
+    """What a message says of where its rows come from; examples and what follows them name the id of events."""
+    known = {} if headers.through is None else headers.through.topic_ids
+    told = {**known, b.STREAM.get(topic, b.EVENTS): headers.topic_id}
+    return {stream: each for stream, each in told.items() if each}
 
 
 def _novel_rejects(tops: Mapping[int, int], rejects: Rejects) -> Rejects:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.errors import HoleFound, WrongSetup
+from runtime.errors import NEW_GENERATION, HoleFound, WrongSetup
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
 from schemas.batch import Headers, decode_headers
@@ -88,8 +88,7 @@ def _refuse_another_log(log: LogReader, fold: Fold, output: Place) -> None:
         if mark >= 0 and mark >= (end := log.end(place)):
             raise WrongSetup(
                 f"{topic}/{place.partition} ends at offset {end}, but {output.topic}/{output.partition} covers it up "
-                f"to {mark}: the topic was deleted and made again, or the broker lost data. A new log is a new "
-                "generation: give the pipeline a new name, or delete all of its topics and groups."
+                f"to {mark}: the topic was deleted and made again, or the broker lost data. {NEW_GENERATION}"
             )
 
 
@@ -99,5 +98,5 @@ def _require(fold: Fold, needed: Mapping[str, int], output: Place) -> None:
             raise HoleFound(
                 f"{topic}/{output.partition} is committed up to offset {offset}, but {output.topic}/{output.partition} "
                 f"covers it only up to {fold.marks[topic]}: output is missing. Was the topic made again? "
-                "A new log is a new generation: give the pipeline a new name, or delete all of its topics and groups."
+                f"{NEW_GENERATION}"
             )

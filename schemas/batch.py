@@ -50,6 +50,7 @@ class Through(msgspec.Struct, frozen=True, omit_defaults=True):
         tops: Stream: per source the highest order value seen.
         watermarks: Stream: per source the watermark.
         highest: Stream: highest event time in milliseconds among the rows.
+        topic_ids: Stream: the broker's id of its topic.
     """
 
     marks: dict[str, int] = {}
@@ -57,6 +58,7 @@ class Through(msgspec.Struct, frozen=True, omit_defaults=True):
     tops: dict[str, dict[int, int]] = {}
     watermarks: dict[str, dict[int, Watermark]] = {}
     highest: dict[str, int] = {}
+    topic_ids: dict[str, str] = {}
 
 
 class Headers(msgspec.Struct, frozen=True, omit_defaults=True):

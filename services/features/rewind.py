@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.errors import HoleFound, InvalidMessage
+from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage
 from runtime.fold import Fold, watermark
 from runtime.ports import LogReader, Message, Place, Polled
 from runtime.stage import Decoded, decode
@@ -156,5 +156,5 @@ def _require(marks: Mapping[str, int], needed: Mapping[str, int], output: Place)
             raise HoleFound(
                 f"{topic}/{output.partition} is committed up to offset {offset}, but {output.topic}/{output.partition} "
                 f"covers it only up to {marks[topic]}: output is missing. Was the topic made again? "
-                "A new log is a new generation: give the pipeline a new name, or delete all of its topics and groups."
+                f"{NEW_GENERATION}"
             )

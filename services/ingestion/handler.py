@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from runtime.dead_letters import dead_letter
+from runtime.errors import NEW_GENERATION, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
 from schemas import batch as b
@@ -41,21 +42,29 @@ class Channel:
         self._watermarks = Watermarks(spec.drift.pane)
         self._chain = Chain()
         self._topic_id = ""
+        self._handled: dict[int, int] = {}
         self._none: pa.RecordBatch = self._reader.read([]).batch
 
     def restore(self, source: int, log: LogReader) -> None:
         """Begin with a source at its committed position."""
-        self._topic_id = self._topic_id or log.topic_id(self._topic)
+        self._topic_id = log.topic_id(self._topic)
+        self._handled.pop(source, None)
         self._chain.forget(source)
         self._watermarks.gain(source, handled_before=bool(log.committed(Place(self._topic, source))))
 
     def forget(self, source: int) -> None:
         """End with a source."""
+        self._handled.pop(source, None)
         self._chain.forget(source)
         self._watermarks.lose(source)
 
     def handle(self, runs: Runs) -> list[Outgoing]:
-        """The messages that the rows of a poll become, dead letters included."""
+        """The messages that the rows of a poll become, dead letters included.
+
+        Raises:
+            WrongSetup: A source began anew.
+        """
+        self._refuse_another_log(runs)
         read = self._reader.read(runs)
         self._watermarks.move([source for source, _ in runs], read.batch)
         self._count(read)
@@ -65,6 +74,17 @@ class Channel:
         """Tell every partition of sources that fell asleep; `now` in milliseconds."""
         self._watermarks.look(now)
         return list(self._tellings())
+
+    def _refuse_another_log(self, runs: Runs) -> None:
+        """Readers would drop what has the offsets of an earlier log, as if they knew it."""
+        for source, messages in runs:
+            first, handled = messages[0].offset, self._handled.get(source, -1)
+            if first <= handled:
+                raise WrongSetup(
+                    f"{self._topic}/{source} goes on with offset {first}, but offset {handled} was handled before: "
+                    f"{self._topic!r} was deleted and made again, or the broker lost data. {NEW_GENERATION}"
+                )
+            self._handled[source] = messages[-1].offset
 
     def _messages(self, read: Read) -> Iterator[Outgoing]:
         rows = dict(shares(read.batch, route(read.keys, self._partitions), self._partitions))

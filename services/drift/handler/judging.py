@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from runtime.errors import HoleFound, InvalidMessage, WrongSetup
+from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
@@ -89,8 +89,7 @@ class Judge:
             if not lane.follows(panes[0]):
                 raise HoleFound(
                     f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes "
-                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? A new log is a "
-                    "new generation: give the pipeline a new name, or delete all of its topics and groups."
+                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? {NEW_GENERATION}"
                 )
             lane.add(message.offset, message.batch, message.headers, panes)
 

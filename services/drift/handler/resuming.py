@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from runtime.errors import HoleFound, InvalidMessage
+from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage
 from runtime.ports import Header, LogReader, Place, Polled
 from runtime.stage import Decoded, decode
 from runtime.tail import WINDOW
@@ -76,8 +76,7 @@ def run_on(log: LogReader, place: Place, start: int) -> Iterator[Decoded]:
     if start < stop and 0 < start < begin:
         raise HoleFound(
             f"{place.topic}/{place.partition} begins at offset {begin}, but {OUTPUT}/{place.partition} covers "
-            f"it only up to {start - 1}: what lay between was deleted before it was counted. A new log is a new "
-            "generation: give the pipeline a new name, or delete all of its topics and groups."
+            f"it only up to {start - 1}: what lay between was deleted before it was counted. {NEW_GENERATION}"
         )
     yield from _read(log, place, start, stop)
 

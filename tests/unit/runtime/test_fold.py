@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import HoleFound
+from runtime.errors import HoleFound, WrongSetup
 from runtime.fold import Fold, watermark
 from schemas import batch as b
 from tests.contract.rows import Row, rows_of
@@ -143,3 +143,25 @@ def test_a_watermark_never_steps_back_and_the_slowest_active_source_counts(said:
 def test_there_is_no_watermark_before_the_first_source() -> None:
     assert watermark({}) is None
     assert Fold(("records",)).watermark(b.EVENTS) is None
+
+
+def test_rows_of_a_topic_that_was_made_again_stop_the_reader_with_the_way_out() -> None:
+    fold = Fold(("records",))
+    fold.take("records", 0, rows_of([(0, 5)]), b.Headers(topic_id="old"))
+    fold.take("records", 1, rows_of([(0, 6)]), b.Headers())  # who says nothing is believed
+    restored = Fold(("records",), fold.through())
+    restored.take("records", 2, rows_of([(0, 7)]), b.Headers(topic_id="old"))
+    with pytest.raises(WrongSetup, match=r"'events' with id new, .* id old: .*made again.*new name"):
+        restored.take("records", 2, rows_of([(0, 0)]), b.Headers(topic_id="new"))
+
+
+def test_events_and_labels_have_an_id_each_and_the_examples_of_both_carry_them() -> None:
+    fold = Fold(("scored", "outcomes"))
+    fold.take("scored", 0, rows_of([(0, 5)]), b.Headers(topic_id="e"))
+    fold.take("outcomes", 0, rows_of([(0, 5)]), b.Headers(topic_id="l"))
+    assert fold.through().topic_ids == {b.EVENTS: "e", b.LABELS: "l"}
+    behind = Fold(("examples",))
+    behind.take("examples", 0, rows_of([]), b.Headers(topic_id="e", through=fold.through()))
+    other = b.Through(topic_ids={b.EVENTS: "e", b.LABELS: "another"})
+    with pytest.raises(WrongSetup, match="'labels' with id another"):
+        behind.take("examples", 1, rows_of([]), b.Headers(topic_id="e", through=other))

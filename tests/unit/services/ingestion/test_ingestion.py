@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import DeliveryFailed
+from runtime.errors import DeliveryFailed, WrongSetup
 from runtime.fold import Fold
-from runtime.memory import MemoryBroker, MemoryCarrier, VirtualClock
+from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
-from runtime.ports import Message, Outgoing, Place
+from runtime.ports import Message, Outgoing, Place, Polled
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas.pipeline import Pipeline, parse
@@ -321,3 +321,46 @@ def test_rows_of_a_source_keep_their_order_in_each_partition() -> None:
                 if row["_source"] == source
             ]
             assert all(x < y for x, y in pairwise(found))
+
+
+def test_a_source_that_begins_anew_stops_the_service_with_the_way_out() -> None:
+    on = broker()
+    feeding = worker(on)
+    for n in range(3):
+        on.append(Place("events", 1), event(n))
+    drain(feeding)
+    on.log(Place("events", 1)).clear()
+    feeding.carrier._positions[Place("events", 1)] = 0  # type: ignore[attr-defined]  # what the client's reset does
+    on.append(Place("events", 1), event(9))
+    with pytest.raises(WrongSetup, match=r"events/1 goes on with offset 0, but offset 2 .*made again.*new name"):
+        feeding.step()
+
+
+def test_a_source_may_repeat_itself_after_it_was_lost_and_gained() -> None:
+    on = broker()
+    handler, log = Ingestion(spec(), P, Metrics()), MemoryLog(on, "ingestion")
+    source = Place("events", 0)
+    on.append(source, event(1))
+    for _ in range(2):
+        handler.restore(source, log)
+        assert list(handler.handle([Polled("events", 0, list(log.read(source, 0, 1)))]))
+        handler.forget(source)
+
+
+def test_each_restore_asks_for_the_id_of_the_topic() -> None:
+    class Made(MemoryLog):
+        made = "first"
+
+        def topic_id(self, topic: str) -> str:
+            return f"{topic}-{self.made}"
+
+    on = broker()
+    handler, log = Ingestion(spec(), P, Metrics()), Made(on, "ingestion")
+    source = Place("events", 0)
+    on.append(source, event(1))
+    found = []
+    for log.made in ("first", "second"):
+        handler.restore(source, log)
+        (said,) = handler.handle([Polled("events", 0, list(log.read(source, 0, 1)))])
+        found += [b.decode_headers(each.headers).topic_id for each in said]
+    assert {*found} == {"events-first", "events-second"}
