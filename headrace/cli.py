@@ -11,8 +11,10 @@ from collections.abc import Mapping
 
 import typer
 
-from headrace.errors import WrongUse
+from headrace.errors import RunFailed, WrongUse
 from runtime.errors import HeadraceError, WrongSetup
+from schemas.batch import BatchError
+from schemas.cloudevents import EnvelopeError
 from schemas.pipeline import PipelineError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -28,6 +30,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "kafka": ("headrace.kafka_command", "app"),
 }
 """Each command's module and function. Only the one that is asked for is imported: some bring seconds of libraries."""
+
+UNREADABLE = (
+    "the log holds a message that this version cannot read, so somebody else or a newer Headrace wrote to it; "
+    "use that version, or begin a new log with another `pipeline:` name"
+)
 
 
 def application(word: str | None = None) -> typer.Typer:
@@ -71,6 +78,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _refuse(error, 2)
     except HeadraceError as error:
         return _refuse(error, 1)
+    except (BatchError, EnvelopeError) as error:
+        return _refuse(RunFailed(f"{UNREADABLE}: {error}"), 1)
     return 0
 
 

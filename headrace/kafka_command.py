@@ -6,12 +6,10 @@ import typer
 
 from headrace import local_kafka
 from headrace.errors import RunFailed
-from headrace.options import KAFKA_HOME, HomeOption, JsonOption, PortOption
+from headrace.options import DEFAULT_PORT, KAFKA_HOME, HomeOption, JsonOption, PortOption
 from headrace.output import Output
 
 app = typer.Typer(help="A real Kafka for development: start, stop, status.", no_args_is_help=True)
-
-DEFAULT_PORT = 9092
 
 
 @app.command()

@@ -12,11 +12,10 @@ BrokersOption = Annotated[
     str, typer.Option("--brokers", help="Kafka bootstrap servers, host:port,host:port.", envvar="HEADRACE_BROKERS")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON for programs on stdout, and nothing else there.")]
-PortOption = Annotated[
-    int | None, typer.Option("--port", min=1, max=65535, help="Port of the Kafka; by default any free one.")
-]
+PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the local Kafka.")]
 HomeOption = Annotated[Path, typer.Option("--home", help="Directory of the local Kafka: its data and log.")]
 
 PIPELINE = Path("pipeline.yaml")
-BROKERS = "127.0.0.1:9092"
+DEFAULT_PORT = 9092
+BROKERS = f"127.0.0.1:{DEFAULT_PORT}"
 KAFKA_HOME = Path(".headrace/kafka")

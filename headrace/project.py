@@ -43,11 +43,12 @@ def init(
     output.give({"pipeline": chosen, "path": str(path)})
     output.say(
         f"wrote {path}\n\nNext:\n"
-        f"  edit {path}                  say what an event looks like and what to predict\n"
-        f"  headrace validate -p {path}  check it\n"
-        f"  headrace up -p {path} --kafka   start Kafka and the five services\n"
-        f"  headrace replay -p {path} FILE  send them a CSV, NDJSON or Parquet file\n"
-        f"  headrace watch -p {path}        see how the model does"
+        f"  edit {path}                    say what an event looks like and what to predict\n"
+        f"  headrace validate -p {path}    check it\n"
+        f"  headrace up -p {path} --kafka  start Kafka and the five services; they run until Ctrl-C\n\n"
+        "Then, in another terminal:\n"
+        f"  headrace replay FILE -p {path} --rate 1000  send them a CSV, NDJSON or Parquet file\n"
+        f"  headrace watch -p {path}                    see how the model does"
     )
 
 

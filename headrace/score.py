@@ -41,7 +41,11 @@ class Prequential:
         """Labelled rows that no model had predicted."""
 
     def add(self, examples: pa.RecordBatch) -> None:
-        """Take labelled rows in."""
+        """Take labelled rows in.
+
+        Raises:
+            BatchError: They have not the columns of labelled rows.
+        """
         rows = [row for row in _rows(examples) if self._is_new(row[0])]
         judged = [(p, label) for _, p, label in rows if p is not None]
         self.unjudged += len(rows) - len(judged)
@@ -74,7 +78,10 @@ class Prequential:
 
 
 def _rows(examples: pa.RecordBatch) -> list[tuple[tuple[int, int, int], float | None, int]]:
-    columns = [examples.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW, "_prediction", "_label")]
+    try:
+        columns = [examples.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW, "_prediction", "_label")]
+    except KeyError as error:
+        raise b.BatchError(f"not labelled rows: {error}") from error
     return [((source, position, row), p, label) for source, position, row, p, label in zip(*columns, strict=True)]
 
 

@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from headrace import local_kafka
-from headrace.options import BROKERS, KAFKA_HOME, PIPELINE, BrokersOption, JsonOption, PipelineOption, PortOption
+from headrace.options import (
+    BROKERS,
+    DEFAULT_PORT,
+    KAFKA_HOME,
+    PIPELINE,
+    BrokersOption,
+    JsonOption,
+    PipelineOption,
+    PortOption,
+)
 from headrace.output import Output
 from headrace.plans import SERVICES, chosen, counted, plans
 from headrace.reach import require_kafka
@@ -39,7 +48,7 @@ def up(
         int, typer.Option(min=0, max=65530, help="Port of the first /metrics, the others count up; 0 for any.")
     ] = 0,
     kafka: Annotated[bool, typer.Option("--kafka", help="Start a local Kafka, too, unless it runs.")] = False,
-    port: PortOption = None,
+    port: PortOption = DEFAULT_PORT,
     *,
     json: JsonOption = False,
 ) -> None:
@@ -71,7 +80,7 @@ def up(
 
 @contextlib.contextmanager
 def kafka_for(
-    brokers: str, *, own: bool, port: int | None = None, home: Path = KAFKA_HOME, output: Output
+    brokers: str, *, own: bool, port: int = DEFAULT_PORT, home: Path = KAFKA_HOME, output: Output
 ) -> Iterator[str]:
     """The address of the Kafka to use: the one named, or one that runs as long as the context.
 

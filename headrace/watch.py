@@ -122,7 +122,10 @@ def _flow(snapshot: Snapshot) -> Text:
         f"{count:,} {topic} ({snapshot.per_second[topic]:,.0f}/s)" if topic != "dead-letters" else f"{count:,} {topic}"
         for topic, count in snapshot.messages.items()
     ]
-    return Text("  ".join(parts))
+    text = Text("  ".join(parts))
+    if snapshot.unreadable:
+        text.append(f"\n{snapshot.unreadable:,} messages are not of this version and were left out", "yellow")
+    return text
 
 
 def _scores(snapshot: Snapshot) -> Table:

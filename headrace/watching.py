@@ -21,6 +21,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The consumer groups that work through rows, and what they read."""
 COUNTED = ("events", "labels", "predictions", "examples", "dead-letters")
+HEARD = ("examples", "models", "drift", "decisions")
 DECISIONS = 8
 
 
@@ -39,6 +40,7 @@ class Snapshot:
         episodes: The drift episodes in their newest state, oldest first.
         decisions: The newest decisions, oldest first.
         lag: Messages that each group has not worked through yet.
+        unreadable: Messages left out because this version cannot read them: foreign ones, or a newer version's.
     """
 
     messages: dict[str, int]
@@ -51,6 +53,7 @@ class Snapshot:
     episodes: list[DriftEpisode]
     decisions: list[Decision]
     lag: dict[str, int]
+    unreadable: int
 
     @property
     def open_episodes(self) -> list[DriftEpisode]:
@@ -70,6 +73,7 @@ class Snapshot:
             "episodes": [each.model_dump(mode="json") for each in self.episodes],
             "decisions": [each.model_dump(mode="json") for each in self.decisions],
             "lag": self.lag,
+            "unreadable": self.unreadable,
         }
 
 
@@ -96,14 +100,13 @@ class Watcher:
         self._episodes: dict[str, DriftEpisode] = {}
         self._decisions: deque[Decision] = deque(maxlen=DECISIONS)
         self._before: tuple[float, dict[str, int]] | None = None
+        self._unreadable = 0
 
     def look(self) -> Snapshot:
         """Read what is new and tell how things stand; raises `Transient` while the broker is away."""
-        for message in self._follower.new("examples"):
-            self._score.add(b.decode(message.value))
-        for topic in ("models", "drift", "decisions"):
+        for topic in HEARD:
             for message in self._follower.new(topic):
-                self._hear(message)
+                self._take(topic, message)
         messages = {topic: self._count(topic) for topic in COUNTED}
         return Snapshot(
             messages=messages,
@@ -116,7 +119,17 @@ class Watcher:
             episodes=list(self._episodes.values()),
             decisions=list(self._decisions),
             lag={group: self._lag(group, topics) for group, topics in GROUPS.items()},
+            unreadable=self._unreadable,
         )
+
+    def _take(self, topic: str, message: Message) -> None:
+        try:
+            if topic == "examples":
+                self._score.add(b.decode(message.value))
+            else:
+                self._hear(message)
+        except (b.BatchError, cloudevents.EnvelopeError):
+            self._unreadable += 1
 
     def _hear(self, message: Message) -> None:
         if message.value is None:

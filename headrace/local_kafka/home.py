@@ -101,8 +101,8 @@ class Home:
             return Ports(*free_ports(2))
         if not is_free(wished):
             raise PortTakenError(
-                f"port {wished} is taken by another process. Choose another one with --port, leave --port out "
-                "to get a free one, or stop what listens there."
+                f"port {wished} is taken by another process. Choose another one with --port, or stop what listens "
+                "there; a Kafka that listens there already can be used with --brokers."
             )
         return Ports(wished, *free_ports(1))
 

@@ -74,7 +74,7 @@ def test_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
         inputs = messages(orders(), system.spec, Options.of(delay="300rows"))
         feeder = threading.Thread(target=system.send, args=(inputs, RATE))
         feeder.start()
-        _trouble(system)
+        _trouble(system, feeder)
         feeder.join()
         _settled(system, "predictions", _predicted)
         _settled(system, "examples", _joined)
@@ -83,7 +83,7 @@ def test_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
             assert found.total() == ROWS, f"{found.total() - ROWS} twice in {what}"
 
 
-def _trouble(system: Running) -> None:
+def _trouble(system: Running, feeder: threading.Thread) -> None:
     services = system.services
     for name in ("ingestion-1", "features-1", "serving-1", "drift", "training"):
         _pause(BETWEEN_S)
@@ -94,6 +94,7 @@ def _trouble(system: Running) -> None:
     services.resume("serving-2")
     _pause(BETWEEN_S)
     system.kafka.kill()
+    assert feeder.is_alive(), "everything was sent before the broker was killed: send more rows, or more slowly"
     _pause(BETWEEN_S)
     system.kafka.restart()
 

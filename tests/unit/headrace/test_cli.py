@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from headrace.cli import COMMANDS, run
+from schemas.batch import BatchError
+from schemas.cloudevents import EnvelopeError
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +35,21 @@ def test_the_commands_about_kafka_explain_themselves(name: str, capsys: pytest.C
 def test_an_unknown_command_is_wrong_use_and_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["valdate"]) == 2
     assert "validate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [BatchError("not an Arrow batch"), EnvelopeError("e-1: is another's")])
+def test_a_log_of_another_version_is_one_message_and_exit_code_1(
+    error: ValueError, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate() -> None:
+        raise error
+
+    monkeypatch.setattr("headrace.project.validate", validate)
+    assert run(["validate"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("headrace: the log holds a message that this version cannot read")
+    assert str(error) in told
+    assert told.count("\n") == 1
 
 
 def test_a_light_command_does_not_import_the_libraries_of_the_heavy_ones() -> None:

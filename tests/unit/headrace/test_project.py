@@ -1,16 +1,35 @@
 """`headrace init` and `validate`: what they write, say and refuse."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from headrace.cli import run
+from headrace.cli import application, run
+from headrace.options import BROKERS
 
 
 def test_init_writes_a_pipeline_that_validate_accepts(tmp_path: Path) -> None:
     assert run(["init", str(tmp_path / "shop")]) == 0
     assert run(["validate", "-p", str(tmp_path / "shop" / "pipeline.yaml")]) == 0
+
+
+def test_the_next_steps_of_init_are_commands_that_parse_and_reach_the_same_kafka(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["init", str(tmp_path / "shop")])
+    told = capsys.readouterr().out
+    steps = re.findall(r"^  headrace (\w+) (.+?)  ", told, re.MULTILINE)
+    assert [name for name, _ in steps] == ["validate", "up", "replay", "watch"]
+    for name, arguments in steps:
+        command = typer.main.get_command(application(name)).commands[name]  # type: ignore[attr-defined]
+        given = command.make_context(name, arguments.split(), resilient_parsing=False).params
+        assert given["pipeline"] == tmp_path / "shop" / "pipeline.yaml"
+        if name == "up":
+            assert given["kafka"] is True
+            assert f"127.0.0.1:{given['port']}" == BROKERS
 
 
 def test_init_names_the_pipeline_after_its_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,8 @@ class Rig:
         self.folder = folder
         self.lines: list[tuple[str, str]] = []
         self.crashes: list[tuple[str, int]] = []
+        self.pauses: list[tuple[float, float]] = []
+        """When a crash was noticed, and the pause that was announced."""
         self.made: list[Supervisor] = []
 
     def plan(self, name: str, **environment: str) -> Plan:
@@ -75,10 +78,14 @@ class Rig:
         supervisor = Supervisor(
             plans,
             on_line=lambda name, line: self.lines.append((name, line)),
-            on_crash=lambda name, code, _: self.crashes.append((name, code)),
+            on_crash=self._crashed,
         )
         self.made.append(supervisor)
         return supervisor
+
+    def _crashed(self, name: str, code: int, pause: float) -> None:
+        self.crashes.append((name, code))
+        self.pauses.append((time.monotonic(), pause))
 
 
 @pytest.fixture
@@ -113,10 +120,14 @@ def test_a_killed_child_starts_again_and_only_that_one(rig: Rig) -> None:
     assert rig.crashes == [("a", -signal.SIGKILL)]
 
 
-def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(rig: Rig) -> None:
+def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.supervisor.PAUSES_S", (0.05, 0.1, 0.4))
     supervisor = rig.supervisor(rig.plan("a", EXIT="1"))
     supervisor.start()
-    assert eventually(lambda: len(rig.crashes) >= 2)
+    assert eventually(lambda: len(rig.crashes) >= 4)
+    assert [pause for _, pause in rig.pauses[:4]] == [0.05, 0.1, 0.4, 0.4]
+    gaps = [later - sooner for (sooner, _), (later, _) in pairwise(rig.pauses)]
+    assert all(gap >= pause for gap, (_, pause) in zip(gaps, rig.pauses, strict=False))
     assert supervisor.refused is None
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from headrace.score import Prequential
 from headrace.watch import rendered
-from headrace.watching import Watcher
+from headrace.watching import HEARD, Watcher
 from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.ports import Place
 from schemas import batch as b
@@ -153,6 +153,23 @@ def test_pool_episodes_and_decisions_are_the_newest() -> None:
     assert snapshot.decisions == [DECISION]
     rig.say("drift", episode("closed"))
     assert rig.watcher.look().open_episodes == []
+
+
+@pytest.mark.parametrize("topic", HEARD)
+def test_a_message_that_this_version_cannot_read_is_left_out_and_counted(topic: str) -> None:
+    rig = Rig()
+    newer, headers = cloudevents.encode(DECISION, id="1", source="/test", type="headrace.decision.v9")
+    other = b.encode(pa.record_batch({"a": [1]}))
+    for value in (b"hello", newer, other, other[:-40]):
+        rig.broker.append(Place(topic, 0), value, b"key", headers)
+    rig.say("decisions", DECISION)
+    snapshot = rig.watcher.look()
+    assert snapshot.unreadable == 4
+    assert snapshot.decisions == [DECISION]
+    page = io.StringIO()
+    Console(file=page).print(rendered(snapshot))
+    assert "4 messages are not of this version" in page.getvalue()
+    assert rig.watcher.look().unreadable == 4
 
 
 def test_a_snapshot_is_json_and_can_be_shown_at_every_stage() -> None:
