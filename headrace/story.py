@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Any
 
-import plotext
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from headrace.output import Output
+from headrace.plot import Frame, plot
 from headrace.report import Report
 
-WIDTH, HEIGHT = 100, 18
+WIDTH, HEIGHT = 90, 12
 
 
 def tell(output: Output, report: Report) -> None:
@@ -23,14 +24,13 @@ def tell(output: Output, report: Report) -> None:
 
 def curve(report: Report) -> RenderableType:
     """Accuracy along the judged rows; a vertical line where another pool began to answer."""
-    plotext.clear_figure()
-    plotext.plot_size(WIDTH, HEIGHT)
-    plotext.theme("clear")
-    plotext.title("prequential accuracy by labelled row; | = another model answers")
-    plotext.plot([point.until for point in report.curve], [point.accuracy for point in report.curve], marker="braille")
-    for row in report.swaps.values():
-        plotext.vline(row)
-    return Text.from_ansi(plotext.build())
+    points = [(float(point.until), point.accuracy) for point in report.curve]
+    accuracies = [point.accuracy for point in report.curve]
+    # To the 5 % around: a curve at 95 % would be a line at the top of a picture from 0.
+    low, high = floor(min(accuracies) * 20) / 20, ceil(max(accuracies) * 20) / 20
+    frame = Frame(WIDTH, HEIGHT, points[-1][0], low, max(high, low + 0.05))
+    title = Text("prequential accuracy by labelled row; │ another model answers\n", "bold")
+    return Group(title, plot(points, frame, dict.fromkeys(map(float, report.swaps.values()), "cyan")))
 
 
 def _summary(report: Report) -> Table:

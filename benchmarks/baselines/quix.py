@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 from quixstreams import Application
 
@@ -13,12 +14,14 @@ from benchmarks.baselines.work import Work
 
 def main(brokers: str, prefix: str, count: int) -> None:
     """Predict `count` events, then end the process; the last ones may still be in the producer, to Quix's advantage."""
+    state = tempfile.mkdtemp(prefix="quix-")  # nothing is kept in it, and the process ends without a clean-up
     app = Application(
         broker_address=brokers,
         consumer_group=f"{prefix}quix",
         auto_offset_reset="earliest",
         auto_create_topics=False,
         loglevel="WARNING",
+        state_dir=state,
     )
     work, watch, done = Work(), Watch(), [0]
 

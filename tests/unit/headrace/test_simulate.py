@@ -1,0 +1,83 @@
+"""`headrace simulate` on the demo's readings: a model comes, its log reads again to the same, and can be told."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from headrace.again import read_again
+from headrace.cli import run
+from headrace.demo.command import OPTIONS, PIPELINE
+from headrace.demo.stream import readings
+from headrace.files import messages
+from headrace.loop import Loop
+from headrace.output import Output
+from headrace.report import report
+from headrace.simulate import assemble
+from headrace.simulate import run as run_loop
+from headrace.story import tell
+from runtime.store import Store
+from schemas.pipeline import load
+
+ROWS, CHANGE = 6_000, 4_000
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Loop]:
+    """A finished run."""
+    spec = load(PIPELINE)
+    ended = assemble(spec, Store("memory://"), 2)
+    run_loop(ended, spec, messages(readings(ROWS, CHANGE, 7), spec, OPTIONS))
+    yield ended
+
+
+def test_a_file_becomes_scores_models_and_a_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "readings.csv"
+    readings(ROWS, ROWS, 7).write_csv(file)
+    words = ["--start", "2026-01-01T00:00:00Z", "--every", "1s", "--label-delay", "300rows", "--json"]
+    assert run(["simulate", str(file), "-p", str(PIPELINE), *words]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["events"], told["predictions"], told["examples"], told["dead_letters"]) == (ROWS, ROWS, ROWS, 0)
+    assert told["accuracy"] > 0.9
+    assert told["members"]
+    assert sum(point["rows"] for point in told["curve"]) == told["judged"] > ROWS / 2
+
+
+def test_the_log_of_a_run_reads_again_to_what_it_says(loop: Loop) -> None:
+    findings = list(read_again(loop.log, load(PIPELINE)))
+    assert [each.what for each in findings] == ["features", "episodes", "models", "scored", "predictions", "examples"]
+    assert all(each.recorded == each.again > 0 for each in findings), findings
+    assert all(each.different == 0 for each in findings), findings
+
+
+def test_a_row_that_is_not_what_the_log_says_is_found(loop: Loop) -> None:
+    """The comparison itself must be able to fail."""
+    spec = load(PIPELINE)
+    other = spec.model_copy(update={"features": {**spec.features, "power_per_flow": "power / nullif(flow, 0) + 1"}})
+    found = next(read_again(loop.log, other))
+    assert (found.what, found.recorded, found.different) == ("features", ROWS, ROWS)
+    assert "power_per_flow" in found.example
+
+
+def test_a_run_is_told_to_a_person_with_its_curve_and_its_models(loop: Loop) -> None:
+    story, page = report(loop.log), io.StringIO()
+    output = Output(machine=False)
+    output.people = Console(file=page, width=120)
+    tell(output, story)
+    told = page.getvalue()
+    assert "prequential accuracy" in told
+    assert f"{ROWS:,} / {ROWS:,}" in told
+    assert f"models: {len(story.members)}" in told
+    assert story.episodes[0]["id"] in told
+    assert any("\u2801" <= sign <= "\u28ff" for sign in told)
+
+
+def test_a_run_without_a_model_is_told_too() -> None:
+    loop, page = assemble(load(PIPELINE), Store("memory://"), 1), io.StringIO()
+    output = Output(machine=False)
+    output.people = Console(file=page, width=120)
+    tell(output, report(loop.log))
+    assert "no labelled prediction yet" in page.getvalue()
