@@ -5,8 +5,9 @@ Only topics with very many small messages go through here (predictions); everyth
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -39,6 +40,7 @@ class Fanout:
             {
                 "bootstrap.servers": brokers,
                 "enable.idempotence": True,
+                "enable.gapless.guarantee": True,  # what comes behind a refused message would be a hole
                 "linger.ms": LINGER_MS,
                 "message.timeout.ms": 0,  # never expire: an expired message before a delivered one would be a hole
                 "message.max.bytes": MAX_MESSAGE_BYTES + (2 << 20),
@@ -62,14 +64,14 @@ class Fanout:
         for topic, partition, value, key, headers in outgoing:
             while True:
                 try:
-                    produce(names[topic], value, key, partition, refused, headers=headers)  # type: ignore[arg-type]
+                    produce(names[topic], value, key, partition, refused, headers=list(headers))
                 except BufferError:
-                    self._serve(_SLICE_SECONDS)
-                except (KafkaException, ValueError) as error:
+                    self._ask(self._producer.poll, _SLICE_SECONDS)
+                except (KafkaException, ValueError, TypeError) as error:
                     raise DeliveryFailed(f"{topic}/{partition} did not take a message: {error}") from error
                 else:
                     break
-        self._serve(0)
+        self._ask(self._producer.poll, 0)
 
     def confirm(self) -> None:
         """Return when everything is on the log, as long as it takes.
@@ -77,23 +79,27 @@ class Fanout:
         Raises:
             DeliveryFailed: A message was refused.
         """
-        while self._producer.flush(_SLICE_SECONDS):
-            self._raise()
-        self._raise()
+        while self._ask(self._producer.flush, _SLICE_SECONDS):
+            pass
 
     def close(self) -> None:
-        """Give what is under way a moment, then drop it."""
-        self._producer.flush(CLOSE_SECONDS)
+        """Give what is under way a moment, then drop it; at once after a refusal."""
+        with contextlib.suppress(DeliveryFailed):
+            if not self._failed:
+                self._ask(self._producer.flush, CLOSE_SECONDS)
         self._producer.purge()
-        self._producer.poll(0)
+        with contextlib.suppress(DeliveryFailed):
+            self._ask(self._producer.poll, 0)
 
-    def _serve(self, seconds: float) -> None:
-        self._producer.poll(seconds)
-        self._raise()
-
-    def _raise(self) -> None:
+    def _ask(self, call: Callable[[float], int], seconds: float) -> int:
+        answer = 0
+        try:
+            answer = call(seconds)
+        except KafkaException as error:  # the client gave up: it says which batch was refused
+            self._failed.append(str(error.args[0]))
         if self._failed:
-            raise DeliveryFailed(f"{len(self._failed)} messages were refused, the first one: {self._failed[0]}")
+            raise DeliveryFailed(f"the log did not take a message: {self._failed[0]}")
+        return answer
 
     def _refused(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
