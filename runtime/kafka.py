@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.errors import KafkaError, RetriableError
 from kafka.structs import OffsetAndMetadata
 
 from runtime import kafka_clients as clients
 from runtime.errors import DeliveryFailed, Fatal
 from runtime.kafka_log import KafkaLog
+from runtime.kafka_moves import Moves, Names
 from runtime.ports import Outgoing, Place, Poll, Polled
 from schemas.topics import physical
+
+if TYPE_CHECKING:
+    from runtime.fanout import Fanout
 
 __all__ = ["KafkaCarrier", "KafkaLog"]
 
@@ -27,19 +30,6 @@ TURN_MS = 50
 """With two consumers, how long one is waited for before the other is asked."""
 CLOSE_SECONDS = 3.0
 COMMIT_MS = 5_000
-
-
-class FanOut(Protocol):
-    """A second way out, for topics with very many small messages."""
-
-    def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Hand messages over, in order per partition."""
-
-    def confirm(self) -> None:
-        """Return when all are on the log; raises `DeliveryFailed`."""
-
-    def close(self) -> None:
-        """Let go of the connections."""
 
 
 class KafkaCarrier:
@@ -69,16 +59,17 @@ class KafkaCarrier:
     ) -> None:
         self._brokers, self._pipeline, self._group = brokers, pipeline, group
         self._max, self._gather, self._fan_topics = max_messages, gather, fan_out
-        self._names = _Names(pipeline)
+        self._names = Names(pipeline)
         self.log = KafkaLog(brokers, pipeline, group)
         self._producer = clients.producer(brokers)
         self._fan_out = _fan_out(brokers, pipeline) if fan_out else None
-        self._moves = _Moves(self._names)
+        self._moves = Moves(self._names)
         self._member: KafkaConsumer | None = None
         self._follower: KafkaConsumer | None = None
         self._busy: KafkaConsumer | None = None
-        self._pending: list[tuple[Outgoing, Any]] = []
+        self._pending: list[Any] = []
         self._known: set[str] = set()
+        self._refusal: DeliveryFailed | None = None
         self._closed = False
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -144,11 +135,13 @@ class KafkaCarrier:
         """Hand messages over.
 
         Raises:
-            DeliveryFailed: The carrier is closed, or the client refuses the message.
+            DeliveryFailed: The carrier is closed, or a message was refused.
             WrongSetup: A topic is missing.
         """
         if self._closed:
             raise DeliveryFailed("the carrier is closed: nothing can be published")
+        if self._refusal is not None:
+            raise self._refusal
         for topic in {each.topic for each in outgoing} - self._known:
             self.log.partitions(topic)  # the client would look for a missing topic for a minute
             self._known.add(topic)
@@ -165,9 +158,15 @@ class KafkaCarrier:
             key = b""
         try:
             future = self._producer.send(name, each.value, key, headers, partition=each.partition)
-        except (KafkaError, ValueError) as error:
+        except (KafkaError, ValueError, TypeError, AssertionError) as error:
             raise _refused(each, error) from error
-        self._pending.append((each, future))
+        future.add_errback(partial(self._abandon, each))
+        self._pending.append(future)
+
+    def _abandon(self, each: Outgoing, error: Exception) -> None:
+        """Let nothing land that came behind a refused message: it would be a hole. Called in the client's thread."""
+        self._refusal = self._refusal or _refused(each, error)
+        self._producer._sender.force_close()  # noqa: SLF001 - closing the producer would deliver the rest first
 
     def confirm(self) -> None:
         """Wait for every message that is under way, as long as it takes.
@@ -176,11 +175,11 @@ class KafkaCarrier:
             DeliveryFailed: One was refused.
         """
         pending, self._pending = self._pending, []
-        for each, future in pending:
+        for future in pending:
             try:
                 future.get()
             except KafkaError as error:
-                raise _refused(each, error) from error
+                raise self._refusal or DeliveryFailed(f"a message is not on the log: {error!r}") from error
         if self._fan_out is not None:
             self._fan_out.confirm()
 
@@ -202,7 +201,7 @@ class KafkaCarrier:
             _committed(offsets, error)
 
     def close(self) -> None:
-        """Leave the group at once and let go of every connection."""
+        """Leave the group at once and let go of every connection; what came behind a refused message is dropped."""
         self._closed = True
         for each in (self._member, self._follower):
             if each is not None:
@@ -210,69 +209,13 @@ class KafkaCarrier:
         self._member = self._follower = None
         if self._fan_out is not None:
             self._fan_out.close()
+        if self._refusal is not None:
+            self._producer._sender.join(CLOSE_SECONDS)  # noqa: SLF001
         try:
             self._producer.close(CLOSE_SECONDS)
         except KafkaError as error:
             log.info("close_failed", extra={"error": repr(error)})
         self.log.close()
-
-
-class _Names:
-    """Places by their logical and their physical name, each computed once."""
-
-    def __init__(self, pipeline: str) -> None:
-        self._pipeline = pipeline
-        self._physical: dict[Place, TopicPartition] = {}
-        self._logical: dict[TopicPartition, Place] = {}
-
-    def physical(self, place: Place) -> TopicPartition:
-        if place not in self._physical:
-            self._physical[place] = TopicPartition(physical(self._pipeline, place.topic), place.partition)
-        return self._physical[place]
-
-    def logical(self, partition: TopicPartition) -> Place:
-        if partition not in self._logical:
-            topic = partition.topic.removeprefix(f"{self._pipeline}.").rpartition(".")[0]
-            self._logical[partition] = Place(topic, partition.partition)
-        return self._logical[partition]
-
-
-class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What was lost and gained since the last poll.
-
-    The client calls it on its network thread, where blocking would stop the heartbeat: it takes notes, no more.
-    """
-
-    def __init__(self, names: _Names) -> None:
-        self._names = names
-        self._lock = threading.Lock()
-        self._owned: frozenset[Place] = frozenset()
-        self._lost: set[Place] = set()
-        self._gained: set[Place] = set()
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        places = {self._names.logical(each) for each in revoked}
-        with self._lock:
-            self._lost |= places
-            self._gained -= places
-
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self.on_partitions_revoked(lost)
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        with self._lock:
-            self._gained |= {self._names.logical(each) for each in assigned}
-
-    def any(self) -> bool:
-        with self._lock:
-            return bool(self._lost or self._gained)
-
-    def take(self) -> tuple[frozenset[Place], frozenset[Place]]:
-        with self._lock:
-            lost, gained = frozenset(self._lost) & self._owned, frozenset(self._gained)
-            self._owned = (self._owned - lost) | gained
-            self._lost, self._gained = set(), set()
-        return lost, gained
 
 
 def _poll(consumer: KafkaConsumer | None, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
@@ -304,7 +247,7 @@ def _close(consumer: KafkaConsumer) -> None:
         log.info("close_failed", extra={"error": repr(error)})
 
 
-def _fan_out(brokers: str, pipeline: str) -> FanOut:
+def _fan_out(brokers: str, pipeline: str) -> Fanout:
     from runtime.fanout import Fanout  # noqa: PLC0415 - only serving has librdkafka installed
 
     return Fanout(brokers, pipeline)

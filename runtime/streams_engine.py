@@ -162,7 +162,12 @@ class Engine:
         producer, topic = cast(Producer, self._app.producer), physical(self._pipeline, each.topic)
         try:
             return await producer.enqueue(topic, each.partition, each.key, each.value, list(each.headers))
-        except (KafkaError, AssertionError, ValueError) as error:  # aiokafka asserts that the partition exists
+        except (
+            KafkaError,
+            AssertionError,
+            TypeError,
+            ValueError,
+        ) as error:  # aiokafka asserts that the partition exists
             raise _refused(each, error) from error
 
     async def _commit(self, positions: Mapping[Place, int], *, now: bool) -> None:

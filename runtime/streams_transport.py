@@ -220,7 +220,16 @@ class Producer(driver.Producer):
             except KafkaTimeoutError:
                 log.warning("producer_buffer_full", extra={"topic": topic, "partition": partition})
             else:
+                sent.add_done_callback(self._abandon_behind)
                 return sent
+
+    def _abandon_behind(self, sent: asyncio.Future[Any]) -> None:
+        """Let nothing land that came behind a refused message, not even when the producer stops: it would be a hole."""
+        if sent.cancelled() or (error := sent.exception()) is None:
+            return
+        accumulator = self._ensure_producer()._message_accumulator  # noqa: SLF001
+        accumulator.fail_all(error)
+        accumulator._batches.clear()  # noqa: SLF001
 
 
 class Transport(driver.Transport):

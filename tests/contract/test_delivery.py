@@ -53,7 +53,7 @@ def test_key_value_and_headers_arrive_as_they_were_written(rig: Rig) -> None:
 
 def test_a_header_without_a_value_is_an_empty_one_of_the_dead_letter(rig: Rig) -> None:
     rig.make({"records": 1, "features": 1, "dead-letters": 1})
-    rig.append(RECORDS, b"no batch", [("null", None)])  # type: ignore[list-item] - what Kafka allows a foreign client
+    rig.append(RECORDS, b"no batch", [("null", None)])  # type: ignore[list-item]  # Kafka allows it
     rig.start("relay")
     rig.until(lambda: rig.read(LETTERS), "the dead letter")
     assert next(iter(rig.read(LETTERS)[0].headers)) == ("null", b"")
