@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,12 @@ ROWS, CHANGE = 6_000, 4_000
 
 
 @pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
+def loop() -> Loop:
     """A finished run."""
     spec = load(PIPELINE)
     ended = assemble(spec, Store("memory://"), 2)
     run_loop(ended, spec, messages(readings(ROWS, CHANGE, 7), spec, OPTIONS))
-    yield ended
+    return ended
 
 
 def test_a_file_becomes_scores_models_and_a_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
