@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from runtime.announced import Announced
+from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.model import ModelRefused
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
@@ -29,6 +30,9 @@ TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, PREDICTION, P
 
 PIECES = 64
 """Offsets of `scored` in which all pieces of the last batch lie."""
+
+AGAIN_MS = 5_000
+"""How long to leave a store in peace that was away: asking it may hold up the rows."""
 
 SLACK = 2_000
 """Predictions of another writer that may lie among the newest ones: what a zombie had under way."""
@@ -53,6 +57,7 @@ class Serving:
         self._stage = Stage("features", "scored", spec.digest)
         self._announced = Announced()
         self._judged = 0
+        self._again = 0
         self._pool: ServedPool | None = None
 
     @property
@@ -77,16 +82,23 @@ class Serving:
         """Drop the fold of a lost partition."""
         self._stage.forget(place.partition)
 
-    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - nothing here depends on time
-        """Nothing happens by the mere passing of time."""
-        return ()
+    def tick(self, now: int) -> Sequence[Outgoing]:
+        """Ask for the announced pool again where the store was away."""
+        if self._pool is None or now < self._again:
+            return ()
+        self._again = now + AGAIN_MS
+        return self._follow_pool()
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """Swap first, then score: the predictions of a batch are out before the next scored batch is."""
+        """Swap first, then score: the predictions of a batch are out before the next scored batch is.
+
+        The first pool is waited for. Later ones are not: the old one answers until the new one is here.
+        """
         batches = [(run.partition, decode(run)) for run in polled if run.topic == "features"]
-        for message in (message for run in polled if run.topic == "models" for message in run.messages):
+        announced = [message for run in polled if run.topic == "models" for message in run.messages]
+        for message in announced:
             self._announced.take(message)
-        if decided := self._follow_pool():
+        if (announced or self._pool is None) and (decided := self._follow_pool()):
             yield decided
         version = 0 if self._pool is None else self._pool.version
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
@@ -100,12 +112,21 @@ class Serving:
     # --- the pool -----------------------------------------------------------------------------
 
     def _follow_pool(self) -> list[Outgoing]:
-        """Put the announced pool into service, or say why not: once per version."""
+        """Put the announced pool into service, or say why not: once per version.
+
+        Raises:
+            Transient: The store is away, and there is no pool that could answer meanwhile.
+        """
         wanted = self._announced.pool
         if wanted is None or wanted.version <= self._judged:
             return []
         try:
             served = ServedPool(wanted, tuple(self._model(version) for version in wanted.members))
+        except Transient as error:
+            if self._pool is None:
+                raise
+            log.warning("pool_waits", extra={"pool": wanted.version, "error": str(error)})
+            return []
         except ModelRefused as error:
             stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
             decided = self._decision(wanted, "refused", stays, str(error))

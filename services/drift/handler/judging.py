@@ -89,7 +89,8 @@ class Judge:
             if not lane.follows(panes[0]):
                 raise HoleFound(
                     f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes "
-                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? {NEW_GENERATION}"
+                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? "
+                    f"{NEW_GENERATION}"
                 )
             lane.add(message.offset, message.batch, message.headers, panes)
 

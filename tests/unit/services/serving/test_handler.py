@@ -8,7 +8,9 @@ from runtime.ports import Outgoing, Place
 from schemas import batch as b
 from schemas.artefact import MANIFEST, MODEL, WARMUP
 from schemas.cloudevents import NO_MODEL
-from services.serving.handler import Serving
+from schemas.messages import Member
+from services.serving.domain.pool import Scorer
+from services.serving.handler import AGAIN_MS, Serving
 from tests.unit.services.serving.loop import Loop, artefact, features, pool
 from tests.unit.services.training.loop import Crash
 
@@ -260,3 +262,33 @@ def test_strange_values_get_a_finite_prediction() -> None:
     loop.run()
     assert all(0 <= (each.probability or 0) <= 1 for each in loop.predictions())
     assert [each.reason for each in loop.predictions()] == [None] * 4
+
+
+def test_a_store_that_is_away_stops_no_pool_that_answers_and_is_asked_again_by_and_by() -> None:
+    loop = Loop()
+    loop.announce(1)
+    worker = loop.start()
+    loop.run()
+    load, asked = loop.handler._load, []
+
+    def away(member: Member) -> Scorer:
+        asked.append(member.version)
+        raise Transient("the store is away")
+
+    loop.handler._load = away
+    loop.announce(2, turned=True)
+    loop.events(0, 2)
+    loop.run()
+    loop.events(2, 2)
+    loop.run()
+    assert [each.pool for each in loop.predictions()] == [1] * 4
+    assert asked == [2]
+    assert [loop.handler.tick(now) for now in (10_000, 10_000 + AGAIN_MS - 1)] == [[], ()]
+    assert asked == [2, 2]
+
+    loop.handler._load = load
+    worker._publish(loop.handler.tick(10_000 + AGAIN_MS))
+    loop.events(4, 2)
+    loop.run()
+    assert [each.pool for each in loop.predictions()][4:] == [2, 2]
+    assert [(each.step, each.subject) for each in loop.decisions()][-1] == ("swapped", "shop/pool/2")
