@@ -31,7 +31,7 @@ from services.training.saying import Saying
 
 log = logging.getLogger("headrace.training")
 
-SEAT = Place("operator", 0)
+SEAT, MODELS = Place("operator", 0), Place("models", 0)
 LEAST_ROWS = 50
 """Rows that an operator's fit needs, so that its check means anything."""
 
@@ -64,7 +64,6 @@ class Training:
         training, drift = self._spec.training, self._spec.drift
         self._window = Window(tuple(self._spec.features), partitions, training.window, drift.lateness)
         self._announced, self._episodes = Announced(), Episodes()
-        self._wishes: dict[str, Trigger] = {}
 
     # --- taking and losing the lead -----------------------------------------------------------
 
@@ -73,14 +72,14 @@ class Training:
         if place != SEAT:
             return []
         self._state = checkpoint(log)
-        self._state.epoch += 1
+        self._state.epoch = max(self._state.epoch, _announced(log).epoch) + 1
         return [self._saying.checkpoint(self._state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
         self._clear(log.partitions("examples"))
         positions = {}
-        for place, fold in ((Place("models", 0), self._announced.take), (Place("drift", 0), self._episodes.take)):
+        for place, fold in ((MODELS, self._announced.take), (Place("drift", 0), self._episodes.take)):
             positions[place] = log.end(place)
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
@@ -106,13 +105,15 @@ class Training:
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
         """Fold what came, then do what is due.
 
-        The store being away is transient before the first word. Later, what is due waits for the next messages.
+        The store being away is transient before the first word. Later, what is due waits for the next messages, and
+        an open wish lies in a checkpoint: its message will be committed.
         """
+        open_before = set(self._state.wishes)
         refused = self._fold(polled)
         said = False
         if outgoing := [*self._repair(), *refused, *self._resting()]:
             said = True
-            yield outgoing
+            yield [*outgoing, self._checkpoint()] if set(self._state.wishes) - open_before else outgoing
         while (trigger := self._due()) is not None:
             try:
                 steps = self._carry_out(trigger)
@@ -147,9 +148,9 @@ class Training:
 
     def _wish(self, name: str, kind: str) -> Iterator[Outgoing]:
         """Keep a wish to retrain; everything else that an operator may wish one day is refused."""
-        trigger = Trigger(Cause(kind="operator", id=name), self._window.frontier, urgent=True)
+        trigger = _wished(name, self._window.frontier)
         if kind == "retrain":
-            self._wishes.setdefault(name, trigger)
+            self._state.wishes.setdefault(name, trigger.ready)
             return
         reason = f"{kind} is not supported yet; wish retrain, or wait for a later version"
         yield self._saying.decision(trigger, "refused", "nothing changes", reason, trigger.ready)
@@ -164,7 +165,7 @@ class Training:
         return min(due, key=lambda turn: turn[:2])[2] if due else None
 
     def _triggers(self) -> Iterator[Trigger]:
-        yield from self._wishes.values()
+        yield from (_wished(name, at) for name, at in self._state.wishes.items())
         cause = Cause(kind="first", id=f"{self._spec.pipeline}/first")
         if cause.id not in self._state.done:
             yield from self._waiting(cause, self._spec.training.min_rows, BEGINNING, BEGINNING)
@@ -286,7 +287,7 @@ class Training:
         self._state.done[trigger.cause.id] = outcome
         self._state.retries.pop(trigger.cause.id, None)
         self._state.told.discard(trigger.cause.id)
-        self._wishes.pop(trigger.cause.id, None)
+        self._state.wishes.pop(trigger.cause.id, None)
         if fitted_at is not None:
             self._fitted(fitted_at)
 
@@ -296,6 +297,17 @@ class Training:
     def _checkpoint(self) -> Outgoing:
         self._state.begins = self._window.begins()
         return self._saying.checkpoint(self._state)
+
+
+def _announced(log: LogReader) -> Announced:
+    announced = Announced()
+    for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
+        announced.take(message)
+    return announced
+
+
+def _wished(name: str, at: int) -> Trigger:
+    return Trigger(Cause(kind="operator", id=name), at, urgent=True)
 
 
 def _budget(spec: Pipeline) -> Budget:

@@ -32,6 +32,7 @@ class State(msgspec.Struct):
         done: Trigger: what became of it.
         retries: Triggers that wait for more rows.
         told: Triggers whose rest was told.
+        wishes: Open wishes to retrain: event time at which each was taken.
     """
 
     epoch: int = 0
@@ -40,6 +41,7 @@ class State(msgspec.Struct):
     done: dict[str, str] = {}
     retries: dict[str, Retry] = {}
     told: set[str] = set()
+    wishes: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)

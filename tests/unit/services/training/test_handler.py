@@ -6,10 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from runtime.errors import WrongSetup
+from runtime.errors import Transient, WrongSetup
 from runtime.ports import Place
 from runtime.store import Store
 from schemas import batch as b
+from schemas import cloudevents
 from schemas.artefact import MANIFEST, Manifest
 from services.training.domain.rows import again, content_digest, remembered
 from services.training.handler import Training
@@ -325,3 +326,47 @@ def test_old_rows_are_forgotten_and_a_restart_reads_only_what_is_remembered() ->
     rows = handler._window.rows
     assert rows is not None
     assert 400 <= rows.num_rows <= 840
+
+
+class Away(Store):
+    """A store that is away while a test says so."""
+
+    away = False
+
+    def put(self, path: str, value: bytes) -> bytes:
+        if self.away:
+            raise Transient("the store is away")
+        return super().put(path, value)
+
+
+def test_a_wish_that_was_taken_and_committed_survives_a_kill_before_its_fit() -> None:
+    store = Away("memory://")
+    loop = Loop(store=store)
+    worker = loop.start()
+    first_fit(loop)
+    store.away = True
+    loop.wish("w0", "pin")  # is answered, so that the store cannot hold back the poll
+    loop.wish("w1")
+    loop.run()
+    worker._commit()
+    assert ("w0", "refused") in loop.steps()
+    assert json.loads(loop.log("state")[-1].value or b"")["wishes"].keys() == {"w1"}
+
+    store.away = False
+    loop.start()
+    loop.examples(labelled(300, 20))
+    loop.run()
+    assert ("w1", "fitted") in loop.steps() or ("w1", "rejected") in loop.steps()
+    assert not json.loads(loop.log("state")[-1].value or b"").get("wishes")
+
+
+def test_a_new_leader_outranks_all_who_announced_even_where_the_checkpoint_is_gone() -> None:
+    loop = Loop()
+    loop.start()
+    first_fit(loop)
+    member = loop.members()[-1].model_copy(update={"epoch": 7})
+    value, headers = cloudevents.encode(member, id=member.key, source="/headrace/shop/training")
+    loop.broker.append(Place("models", 0), value, member.key.encode(), headers)
+    loop.start()
+    loop.run()
+    assert json.loads(loop.log("state")[-1].value or b"")["epoch"] == 8
