@@ -71,6 +71,10 @@ class Fold:
         """Event time in milliseconds that all sources of the stream have passed, None before the first row."""
         return watermark(self.watermarks.get(stream, {}))
 
+    def passed(self) -> int | None:
+        """Event time in milliseconds that both streams have passed, None before both have spoken."""
+        return passed(b.Through(watermarks=self.watermarks))
+
     def _check_generation(self, topic: str, offset: int, headers: b.Headers) -> None:
         for stream, told in _topic_ids(topic, headers).items():
             known = self.topic_ids.setdefault(stream, told)
@@ -120,6 +124,13 @@ def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
     """Minimum over the sources that are not idle, over all while every one is. Readers keep their own highest."""
     active = [time for time, idle in sources.values() if not idle]
     return min(active or (time for time, _ in sources.values()), default=None)
+
+
+def passed(through: b.Through | None) -> int | None:
+    """Event time in milliseconds that events and labels have both passed, None before both have spoken."""
+    marks = {} if through is None else through.watermarks
+    events, labels = (watermark(marks.get(stream, {})) for stream in (b.EVENTS, b.LABELS))
+    return None if events is None or labels is None else min(events, labels)
 
 
 def _topic_ids(topic: str, headers: b.Headers) -> dict[str, str]:

@@ -182,6 +182,21 @@ def split(headers: b.Headers, before: b.Through, pieces: Sequence[pa.RecordBatch
     yield msgspec.structs.replace(headers, piece=len(pieces) - 1, rejects=left)
 
 
+def pieces(output: Place, rows: pa.RecordBatch, headers: b.Headers, before: b.Through) -> list[Outgoing]:
+    """Rows cut to size, for a stage that after a crash amid the pieces says all of them again.
+
+    All pieces but the last one carry the state before them. See `split` for a stage that goes on behind the last piece.
+    """
+    parts = list(b.cut(rows))
+    replace = msgspec.structs.replace
+    told = [replace(headers, piece=index, pieces=len(parts), through=before) for index in range(len(parts))]
+    told[-1] = replace(told[-1], through=headers.through)
+    return [
+        Outgoing(output.topic, output.partition, b.encode(part), None, b.encode_headers(each))
+        for part, each in zip(parts, told, strict=True)
+    ]
+
+
 def _up_to(tops: dict[int, int], rejects: Rejects) -> tuple[Rejects, Rejects]:
     def passed(source: int, each: b.Reject) -> bool:
         return (each[0] << b.ROW_BITS | each[1]) <= tops.get(source, -1)

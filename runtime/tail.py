@@ -6,15 +6,52 @@ output is read and the greatest coverage taken; when that does not reach the com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 
 from runtime.errors import NEW_GENERATION, HoleFound, WrongSetup
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
-from schemas.batch import Headers, decode_headers
+from schemas.batch import BatchError, Headers, decode_headers
+
+logger = logging.getLogger("headrace.tail")
 
 WINDOW = 16
 """Offsets read first; a zombie writes at most what it had buffered."""
+
+WIDER = 4
+"""How much wider each window further back is: whoever reads far back reads few times."""
+
+
+def windows(log: LogReader, place: Place, stop: int | None = None, size: int = WINDOW) -> Iterator[Iterator[Message]]:
+    """All messages before an offset, the newest window first; within a window in the order of the log.
+
+    A window is read while it is used: nobody holds the values of a wide one who only needs the headers.
+
+    Args:
+        log: The log.
+        place: What to read.
+        stop: The offset; None for the end.
+        size: Offsets of the newest window.
+    """
+    begin, high = log.begin(place), log.end(place) if stop is None else stop
+    while high > begin:
+        low = max(begin, high - size)
+        yield log.read(place, low, high)
+        high, size = low, size * WIDER
+
+
+def story(message: Message) -> Headers | None:
+    """The headers of a message of an own output; None with a warning for one that no stage wrote."""
+    try:
+        headers = decode_headers(message.headers)
+    except BatchError as error:
+        logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
+        return None
+    if not headers.coverage:
+        logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": "it covers nothing"})
+        return None
+    return headers
 
 
 def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fold, Message | None]:
@@ -26,7 +63,7 @@ def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fol
     """
     needed = {topic: (log.committed(Place(topic, output.partition)) or 0) - 1 for topic in inputs}
     begin, end = log.begin(output), log.end(output)
-    found = _newest(log, output, needed, begin, end)
+    found = _newest(log, output, needed)
     if found is None:
         return _fresh(inputs, needed, output, forgotten=begin == end > 0), None
     message, headers = found
@@ -37,20 +74,15 @@ def restore(log: LogReader, output: Place, inputs: tuple[str, ...]) -> tuple[Fol
     return fold, message
 
 
-def _newest(
-    log: LogReader, output: Place, needed: Mapping[str, int], begin: int, end: int
-) -> tuple[Message, Headers] | None:
+def _newest(log: LogReader, output: Place, needed: Mapping[str, int]) -> tuple[Message, Headers] | None:
     best: tuple[Message, Headers] | None = None
-    step, high = WINDOW, end
-    while high > begin:
-        low = max(begin, high - step)
-        for message in log.read(output, low, high):
-            headers = decode_headers(message.headers)
-            if headers.coverage and (best is None or _rank(headers) >= _rank(best[1])):
+    for window in windows(log, output):
+        for message in window:
+            headers = story(message)
+            if headers is not None and (best is None or _rank(headers) >= _rank(best[1])):
                 best = message, headers
         if best is not None and _reaches(_marks(best[1]), needed):
             break
-        high, step = low, step * 8
     return best
 
 

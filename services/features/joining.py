@@ -10,12 +10,13 @@ from runtime.dead_letters import dead_letter
 from runtime.fold import Fold
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Stored
-from runtime.stage import Decoded
+from runtime.stage import Decoded, pieces
+from runtime.tail import story
 from schemas import batch as b
 from schemas.events import Reason
 from schemas.pipeline import Pipeline
 from services.features.domain.join import LABELLED, Join, Outcome, arrange
-from services.features.rewind import clock, inputs_again, read_tail, rewind
+from services.features.rewind import inputs_again, read_tail, rewind
 
 INPUTS = ("scored", "outcomes")
 OUTPUT = "examples"
@@ -58,7 +59,8 @@ class Joiner:
         self._fold, low = rewind(log, output, INPUTS, before)
         self._topic_id = tail.topic_id
         for message in log.read(output, low, log.end(output)):
-            self._join.remember(b.decode(message.value))
+            if story(message) is not None:
+                self._join.remember(b.decode(message.value))
         for topic, each in inputs_again(log, self._fold, tail.marks, self._partition):
             self._take(topic, [each])
         self._fold.marks.update(tail.marks)
@@ -96,7 +98,7 @@ class Joiner:
             self._topic_id = messages[-1].headers.topic_id
 
     def _expire(self) -> None:
-        now = clock(self._fold.through())
+        now = self._fold.passed()
         if now is not None:
             self._clock = now if self._clock is None else max(now, self._clock)
             self._join.expire(self._clock)
@@ -104,24 +106,13 @@ class Joiner:
     def _examples(self, outcome: Outcome, before: b.Through, marks: Mapping[str, int]) -> list[Outgoing]:
         """An input that did not move has an empty range: `first` is its mark + 1, `last` its mark."""
         rows = arrange(outcome.examples) if outcome.examples else self._empty()
-        pieces = list(b.cut(rows))
-        coverage = {topic: (mark + 1, self._fold.marks[topic]) for topic, mark in marks.items()}
-        through = [before] * (len(pieces) - 1) + [self._fold.through()]
-        return [
-            Outgoing(OUTPUT, self._partition, b.encode(piece), None, b.encode_headers(headers))
-            for piece, headers in zip(pieces, self._headers(coverage, through), strict=True)
-        ]
-
-    def _headers(self, coverage: dict[str, tuple[int, int]], through: Sequence[b.Through]) -> Iterable[b.Headers]:
-        for index, each in enumerate(through):
-            yield b.Headers(
-                pipeline=self._digest,
-                topic_id=self._topic_id,
-                coverage=coverage,
-                piece=index,
-                pieces=len(through),
-                through=each,
-            )
+        headers = b.Headers(
+            pipeline=self._digest,
+            topic_id=self._topic_id,
+            coverage={topic: (mark + 1, self._fold.marks[topic]) for topic, mark in marks.items()},
+            through=self._fold.through(),
+        )
+        return pieces(Place(OUTPUT, self._partition), rows, headers, before)
 
     def _empty(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([], schema=self._none.schema)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage
-from runtime.fold import Fold, watermark
+from runtime.fold import Fold, passed
 from runtime.ports import LogReader, Message, Place, Polled
 from runtime.stage import Decoded, decode
-from runtime.tail import WINDOW
+from runtime.tail import WINDOW, story, windows
 from schemas import batch as b
 
 STREAMS = (b.EVENTS, b.LABELS)
@@ -46,13 +46,13 @@ def read_tail(log: LogReader, output: Place, inputs: Sequence[str]) -> Tail:
     if begin == end > 0:  # retention deleted every output: what was committed was covered
         return Tail(needed, None, "")
     seen: list[b.Headers] = []
-    for window in _back(log, output, begin, end):
+    for window in _back(log, output):
         seen = [headers for _, headers in window] + seen
         if seen and all(offset <= _marks(seen, topic) for topic, offset in needed.items()):
             break
     marks = {topic: _marks(seen, topic) for topic in inputs}
     _require(marks, needed, output)
-    clocks = [clock(each.through) for each in seen]
+    clocks = [passed(each.through) for each in seen]
     known = [each for each in clocks if each is not None]
     oldest = min(known) if known and len(known) == len(clocks) else None
     return Tail(marks, oldest, seen[-1].topic_id if seen else "")
@@ -67,16 +67,16 @@ def rewind(log: LogReader, output: Place, inputs: Sequence[str], before: int | N
         inputs: The own inputs.
         before: Time in milliseconds; None goes back to the beginning.
     """
-    begin, end = log.begin(output), log.end(output)
+    begin = log.begin(output)
     found: tuple[int, b.Headers] | None = None
     low = begin
-    for window in _back(log, output, begin, end) if before is not None else ():
+    for window in _back(log, output) if before is not None else ():
         found = _last_old(window, before or 0)
         if found is not None:
             low = window[0][0]
             break
     if found is None:
-        low, found = begin, _first(log, output, begin, end) if begin > 0 else None
+        low, found = begin, _first(log, output) if begin > 0 else None
     if found is None:
         return Fold(tuple(inputs)), low
     fold = Fold(tuple(inputs), found[1].through)
@@ -92,13 +92,6 @@ def inputs_again(log: LogReader, fold: Fold, marks: Mapping[str, int], partition
             yield from ((topic, each) for each in _readable(place, message))
 
 
-def clock(through: b.Through | None) -> int | None:
-    """Event time that the slower of the two streams has passed, milliseconds."""
-    marks = through.watermarks if through is not None else {}
-    times = [watermark(marks.get(stream, {})) for stream in STREAMS]
-    return None if None in times else min(time for time in times if time is not None)
-
-
 def _readable(place: Place, message: Message) -> list[Decoded]:
     try:
         return decode(Polled(place.topic, place.partition, [message]))
@@ -109,13 +102,11 @@ def _readable(place: Place, message: Message) -> list[Decoded]:
 Window = list[tuple[int, b.Headers]]
 
 
-def _back(log: LogReader, output: Place, begin: int, end: int) -> Iterator[Window]:
-    """Windows of the output from its end to its beginning, ever larger: offset and headers of each message."""
-    high, step = end, WINDOW
-    while high > begin:
-        low = max(begin, high - step)
-        yield [(message.offset, b.decode_headers(message.headers)) for message in log.read(output, low, high)]
-        high, step = low, step * 4
+def _back(log: LogReader, output: Place) -> Iterator[Window]:
+    """Windows of the output from its end to its beginning: offset and headers of each message."""
+    for messages in windows(log, output):
+        told = [(message.offset, story(message)) for message in messages]
+        yield [(offset, headers) for offset, headers in told if headers is not None]
 
 
 def _last_old(window: Window, before: int) -> tuple[int, b.Headers] | None:
@@ -135,9 +126,10 @@ def _is_old(headers: b.Headers, before: int) -> bool:
     return all(highest.get(stream, before - 1) < before for stream in STREAMS)
 
 
-def _first(log: LogReader, output: Place, begin: int, end: int) -> tuple[int, b.Headers] | None:
-    for message in log.read(output, begin, end):
-        return message.offset, b.decode_headers(message.headers)
+def _first(log: LogReader, output: Place) -> tuple[int, b.Headers] | None:
+    for message in log.read(output, log.begin(output), log.end(output)):
+        if (headers := story(message)) is not None:
+            return message.offset, headers
     return None
 
 

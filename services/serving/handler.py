@@ -16,13 +16,14 @@ from runtime.metrics import Metrics
 from runtime.model import ModelRefused
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Stage, decode, gathered, parted, rounds
+from runtime.tail import story
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, Member, Pool, Scalar, Step
 from schemas.pipeline import Pipeline
 from services.serving.domain.pool import POOL, PREDICTION, Scorer, ServedPool, scored
 
-log = logging.getLogger("headrace.serving")
+logger = logging.getLogger("headrace.serving")
 
 SERVICE = "serving"
 TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, PREDICTION, POOL]
@@ -125,7 +126,7 @@ class Serving:
         except Transient as error:
             if self._pool is None:
                 raise
-            log.warning("pool_waits", extra={"pool": wanted.version, "error": str(error)})
+            logger.warning("pool_waits", extra={"pool": wanted.version, "error": str(error)})
             return []
         except ModelRefused as error:
             stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
@@ -147,7 +148,7 @@ class Serving:
         return self._load(member)
 
     def _decision(self, pool: Pool, step: Step, outcome: str, reason: str) -> Outgoing:
-        log.info("decided", extra={"subject": f"pool {pool.version}", "step": step, "reason": reason})
+        logger.info("decided", extra={"subject": f"pool {pool.version}", "step": step, "reason": reason})
         evidence: dict[str, Scalar] = {"pool": pool.version, "leader": pool.leader}
         decision = Decision(
             subject=f"{pool.model}/pool/{pool.version}",
@@ -183,14 +184,18 @@ def _before(pool: ServedPool | None) -> str:
 
 def _last_batch(log: LogReader, place: Place, newest: Message) -> pa.RecordBatch:
     """All rows of the last scored batch, however many pieces and attempts it was written in."""
-    covered = b.decode_headers(newest.headers).coverage["features"][1]
+    covered = _covers(newest)
     start = max(log.begin(place), newest.offset - PIECES)
     pieces = [
-        b.decode(message.value)
-        for message in log.read(place, start, newest.offset + 1)
-        if b.decode_headers(message.headers).coverage.get("features", (0, -1))[1] == covered
+        b.decode(message.value) for message in log.read(place, start, newest.offset + 1) if _covers(message) == covered
     ]
     return pa.concat_batches(pieces)
+
+
+def _covers(scored: Message) -> int | None:
+    """The last offset of features that a scored batch covers, None for a foreign message."""
+    headers = story(scored)
+    return None if headers is None or "features" not in headers.coverage else headers.coverage["features"][1]
 
 
 def _told(log: LogReader, partition: int, rows: int) -> set[str]:
@@ -198,7 +203,15 @@ def _told(log: LogReader, partition: int, rows: int) -> set[str]:
     place = Place("predictions", partition)
     end = log.end(place)
     newest = log.read(place, max(log.begin(place), end - rows - SLACK), end)
-    return {cloudevents.decode(message.value).id for message in newest if message.value}
+    return {name for message in newest if (name := _id(message)) is not None}
+
+
+def _id(message: Message) -> str | None:
+    try:
+        return cloudevents.decode(message.value or b"").id
+    except cloudevents.EnvelopeError as error:
+        logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
+        return None
 
 
 def _without(rows: pa.RecordBatch, told: set[str]) -> pa.RecordBatch:

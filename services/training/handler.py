@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from runtime.announced import Announced
 from runtime.errors import Transient, WrongSetup
+from runtime.fold import passed
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
@@ -26,7 +27,7 @@ from services.training.domain.rows import BEGINNING, KEPT
 from services.training.domain.triggers import Budget, Retry, State, Trigger
 from services.training.domain.window import Window
 from services.training.fitter import Fitter
-from services.training.reading import Episodes, checkpoint, passed, passed_before, wishes
+from services.training.reading import Episodes, checkpoint, passed_before, wishes
 from services.training.saying import Saying
 
 log = logging.getLogger("headrace.training")
@@ -143,7 +144,7 @@ class Training:
         if missing := sorted(needed - set(message.batch.schema.names)):  # another definition of the pipeline wrote it
             log.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
             return
-        rows = self._window.add(partition, message.offset, message.batch, passed(message.headers))
+        rows = self._window.add(partition, message.offset, message.batch, passed(message.headers.through))
         self._metrics.rows.labels("examples").inc(rows)
 
     def _wish(self, name: str, kind: str) -> Iterator[Outgoing]:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import msgspec
 
 from runtime.errors import InvalidMessage
-from runtime.fold import watermark
+from runtime.fold import passed
 from runtime.ports import LogReader, Message, Place, Polled
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import DriftEpisode, Wish
 from services.training.domain.triggers import State
 
-log = logging.getLogger("headrace.training")
+logger = logging.getLogger("headrace.training")
 
 KEY = b"training/controller"
 GAP = 16
@@ -27,24 +27,24 @@ def checkpoint(log: LogReader) -> State:
     place, state = Place("state", 0), State()
     for message in log.read(place, log.begin(place), log.end(place)):
         if message.key == KEY and message.value:
-            said = msgspec.json.decode(message.value, type=State)
-            state = said if said.epoch >= state.epoch else state
+            said = _state(message, message.value)
+            state = said if said is not None and said.epoch >= state.epoch else state
     return state
 
 
-def passed(headers: b.Headers) -> int | None:
-    """Event time that events and labels of a partition have passed, None before both have spoken."""
-    marks = {} if headers.through is None else headers.through.watermarks
-    both = [watermark(marks.get(stream, {})) for stream in (b.EVENTS, b.LABELS)]
-    known = [each for each in both if each is not None]
-    return min(known) if len(known) == len(both) else None
+def _state(message: Message, value: bytes) -> State | None:
+    try:
+        return msgspec.json.decode(value, type=State)
+    except msgspec.DecodeError as error:
+        logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
+        return None
 
 
 def passed_before(log: LogReader, place: Place, offset: int) -> int | None:
     """What the last message before an offset had passed, None where there is none."""
     found = None
     for message in log.read(place, max(log.begin(place), offset - GAP), offset):
-        found = passed(b.decode_headers(message.headers))
+        found = passed(b.decode_headers(message.headers).through)
     return found
 
 
@@ -73,7 +73,7 @@ class Episodes:
         try:
             episode = cloudevents.decode(message.value or b"", message.headers).read(DriftEpisode)
         except cloudevents.EnvelopeError as error:
-            log.warning("episode_ignored", extra={"offset": message.offset, "error": str(error)})
+            logger.warning("episode_ignored", extra={"offset": message.offset, "error": str(error)})
             return
         if episode.epoch < self._epoch:
             return

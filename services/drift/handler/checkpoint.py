@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
-from runtime.ports import LogReader, Outgoing, Place
+from runtime.ports import LogReader, Message, Outgoing, Place
+from runtime.tail import windows
 from services.drift.domain.episodes import Standing
 
 KEY = b"drift/judge"
 STATE = Place("state", 0)
 WINDOW = 64
+logger = logging.getLogger("headrace.drift")
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -32,13 +36,16 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 def newest(log: LogReader) -> Checkpoint:
     """The checkpoint of the highest epoch among the newest messages; the one of epoch 0 where there is none."""
-    low, high, step = log.begin(STATE), log.end(STATE), WINDOW
-    while high > low:
-        messages = log.read(STATE, max(low, high - step), high)
-        found = [
-            msgspec.json.decode(each.value, type=Checkpoint) for each in messages if each.key == KEY and each.value
-        ]
-        if found:
-            return max(reversed(found), key=lambda each: each.epoch)
-        high, step = max(low, high - step), step * 8
+    for window in windows(log, STATE, size=WINDOW):
+        found = [_read(each, each.value) for each in window if each.key == KEY and each.value]
+        if known := [each for each in reversed(found) if each is not None]:
+            return max(known, key=lambda each: each.epoch)
     return Checkpoint()
+
+
+def _read(message: Message, value: bytes) -> Checkpoint | None:
+    try:
+        return msgspec.json.decode(value, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
+        return None

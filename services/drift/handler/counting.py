@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-import pyarrow as pa
-
 from runtime.fold import Fold
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
-from runtime.stage import Decoded, decode
+from runtime.stage import Decoded, decode, pieces
 from schemas import batch as b
 from schemas.spec import Pipeline
 from services.drift.domain.panes import OpenPanes, losses
@@ -101,7 +98,7 @@ class Counter:
         # it sees none. A repeated row has the same label time: it is late, or taken once when its pane closes.
         lane.fold.take(SOURCE, message.offset, message.batch.slice(0, 0), message.headers)
         late = lane.panes.add(losses(message.batch))
-        closed = lane.panes.close(_watermark(lane.fold))
+        closed = lane.panes.close(lane.fold.passed())
         if closed is None:
             return [], late
         panes, rows = closed
@@ -113,23 +110,6 @@ class Counter:
             through=through,
             panes=panes,
         )
-        outgoing = _pieces(partition, list(b.cut(rows)), headers, lane.said)
+        outgoing = pieces(Place(OUTPUT, partition), rows, headers, lane.said)
         lane.mark, lane.said = message.offset, through
         return outgoing, late
-
-
-def _watermark(fold: Fold) -> int | None:
-    """Label time that both events and labels have passed; None while one of them said nothing."""
-    events, labels = fold.watermark(b.EVENTS), fold.watermark(b.LABELS)
-    return None if events is None or labels is None else min(events, labels)
-
-
-def _pieces(partition: int, pieces: Sequence[pa.RecordBatch], headers: b.Headers, before: b.Through) -> list[Outgoing]:
-    """A restart behind an unfinished message says all of its pieces again, so all but the last carry the old state."""
-    replace = msgspec.structs.replace
-    stories = [replace(headers, piece=index, pieces=len(pieces), through=before) for index in range(len(pieces))]
-    stories[-1] = replace(stories[-1], through=headers.through)
-    return [
-        Outgoing(OUTPUT, partition, b.encode(piece), None, b.encode_headers(story))
-        for piece, story in zip(pieces, stories, strict=True)
-    ]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from runtime.announced import Announced
 from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage, WrongSetup
 from runtime.metrics import Metrics
-from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.ports import LogReader, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
-from schemas import cloudevents
 from schemas.messages import Pool
 from schemas.spec import Pipeline
 from services.drift.domain.episodes import Episodes, Transition
@@ -48,12 +48,15 @@ class Judge:
         self._merge = Merge(partitions, pane)
         self._episodes = Episodes(pane, settle, checkpoint.standing)
         self._sayings = Sayings(self._spec)
+        self._announced = Announced()
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
-        """Take the lead: the newest checkpoint, from now on under the next epoch."""
+        """Take the lead: the newest checkpoint, from now on under an epoch above all that judges said."""
         last = newest(log)
-        self._begin(Checkpoint(last.epoch + 1, last.positions, last.standing), log.partitions(COUNTS))
-        self._sayings.remember(log)
+        sayings = Sayings(self._spec)
+        epoch = max(last.epoch, sayings.remember(log)) + 1
+        self._begin(Checkpoint(epoch, last.positions, last.standing), log.partitions(COUNTS))
+        self._sayings = sayings
         return [self._checkpoint.outgoing()]
 
     def follow(self, log: LogReader) -> dict[Place, int]:
@@ -65,9 +68,8 @@ class Judge:
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
         """Facts, decision and checkpoint of each transition, in one list each."""
         counts = [(run.partition, _counts(run)) for run in polled if run.topic == COUNTS]
-        pools = [pool for run in polled if run.topic == MODELS for pool in _pools(run)]
-        for pool in pools:
-            _agree(pool)
+        for run in (run for run in polled if run.topic == MODELS):
+            self._hear(run)
         for partition, messages in counts:
             self._add(partition, messages)
         for transition in self._episodes.judge(self._merge.settle()):
@@ -81,6 +83,12 @@ class Judge:
     def forget(self, place: Place) -> None:  # noqa: ARG002 - there is one place
         """Lose the lead."""
         self._begin(Checkpoint(), 0)
+
+    def _hear(self, run: Polled) -> None:
+        """What is announced, but for what a controller says that was replaced."""
+        said = [self._announced.take(message) for message in run.messages]
+        if self._announced.pool in said and self._announced.pool is not None:
+            _agree(self._announced.pool)
 
     def _add(self, partition: int, messages: Sequence[Decoded]) -> None:
         lane = self._merge.lanes[partition]
@@ -112,20 +120,6 @@ def _counts(run: Polled) -> list[Decoded]:
             why = "the headers `panes` and `coverage` of drift-counts are missing"
             raise InvalidMessage(run.topic, run.partition, message.offset, "undecodable_batch", why)
     return messages
-
-
-def _pools(run: Polled) -> list[Pool]:
-    found = [
-        _pool(run, message) for message in run.messages if message.value and (message.key or b"").endswith(b"/pool")
-    ]
-    return [pool for pool in found if pool is not None]
-
-
-def _pool(run: Polled, message: Message) -> Pool | None:
-    try:
-        return cloudevents.decode(message.value or b"", message.headers).read(Pool)
-    except cloudevents.EnvelopeError as error:
-        raise InvalidMessage(run.topic, run.partition, message.offset, "undecodable_pool", str(error)) from error
 
 
 def _agree(pool: Pool) -> None:

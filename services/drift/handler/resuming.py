@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage
-from runtime.ports import Header, LogReader, Place, Polled
+from runtime.ports import LogReader, Message, Place, Polled
 from runtime.stage import Decoded, decode
-from runtime.tail import WINDOW
+from runtime.tail import story, windows
 from schemas import batch as b
 
 SOURCE, OUTPUT = "examples", "drift-counts"
@@ -28,34 +28,28 @@ def newest(log: LogReader, partition: int) -> Resumed:
 
     Lower than the truth is harmless: what is said again closes panes that every reader has closed.
     """
-    place = Place(OUTPUT, partition)
-    low, high, step = log.begin(place), log.end(place), WINDOW
-    while high > low:
-        found = [_resumed(message.headers) for message in log.read(place, max(low, high - step), high)]
-        known = [each for each in found if each is not None]
-        if known:
+    for window in windows(log, Place(OUTPUT, partition)):
+        found = [_resumed(message) for message in window]
+        if known := [each for each in found if each is not None]:
             return max(known, key=lambda each: each.mark)
-        high, step = max(low, high - step), step * 8
     return Resumed()
 
 
-def _resumed(headers: Sequence[Header]) -> Resumed | None:
-    story = b.decode_headers(headers)
-    if not story.final or story.panes is None:
+def _resumed(message: Message) -> Resumed | None:
+    headers = story(message)
+    if headers is None or not headers.final or headers.panes is None or SOURCE not in headers.coverage:
         return None
-    return Resumed(story.coverage[SOURCE][1], story.panes[1], story.through)
+    return Resumed(headers.coverage[SOURCE][1], headers.panes[1], headers.through)
 
 
 def rewind(log: LogReader, place: Place, end: int, time: int) -> list[Decoded]:
     """Inputs before an offset, in order, among them all that hold rows with a label time of `time` or later."""
     found: list[Decoded] = []
-    low, high, step = log.begin(place), end, WINDOW
-    while high > low:
-        window = _read(log, place, max(low, high - step), high)
+    for messages in windows(log, place, end):
+        window = _readable(place, messages)
         found = window + found
         if any(_before(message.headers, time) for message in window):
             break
-        high, step = max(low, high - step), step * 2
     return found
 
 
@@ -78,13 +72,13 @@ def run_on(log: LogReader, place: Place, start: int) -> Iterator[Decoded]:
             f"{place.topic}/{place.partition} begins at offset {begin}, but {OUTPUT}/{place.partition} covers "
             f"it only up to {start - 1}: what lay between was deleted before it was counted. {NEW_GENERATION}"
         )
-    yield from _read(log, place, start, stop)
+    yield from _readable(place, log.read(place, start, stop))
 
 
-def _read(log: LogReader, place: Place, start: int, stop: int) -> list[Decoded]:
-    """Inputs of a span; what nobody can decode went to the dead letters when it was handled."""
+def _readable(place: Place, messages: Iterable[Message]) -> list[Decoded]:
+    """Inputs; what nobody can decode went to the dead letters when it was handled."""
     found: list[Decoded] = []
-    for message in log.read(place, start, stop):
+    for message in messages:
         with suppress(InvalidMessage):
             found += decode(Polled(place.topic, place.partition, [message]))
     return found

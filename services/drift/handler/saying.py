@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from runtime.ports import LogReader, Outgoing, Place
 from schemas import cloudevents
 from schemas.messages import Decision, DriftEpisode, Message, Scalar, moment
 from schemas.spec import Pipeline
 from services.drift.domain.concept import CLOCK, DELTA
 from services.drift.domain.episodes import FAMILY, Episode, Transition
+
+logger = logging.getLogger("headrace.drift")
 
 DRIFT = Place("drift", 0)
 TAIL = 64
@@ -25,11 +29,18 @@ class Sayings:
         self._spec, self._source = spec, cloudevents.source_of(spec.pipeline, "drift")
         self._said: set[str] = set()
 
-    def remember(self, log: LogReader) -> None:
-        """Read what was said before a crash that came before its checkpoint."""
-        end = log.end(DRIFT)
+    def remember(self, log: LogReader) -> int:
+        """Read what was said before a crash that came before its checkpoint; the highest epoch that said it."""
+        end, epoch = log.end(DRIFT), 0
         for message in log.read(DRIFT, max(log.begin(DRIFT), end - TAIL), end):
-            self._said.add(cloudevents.decode(message.value or b"").id)
+            try:
+                envelope = cloudevents.decode(message.value or b"", message.headers)
+                epoch = max(epoch, envelope.read(DriftEpisode).epoch)
+            except cloudevents.EnvelopeError as error:
+                logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
+            else:
+                self._said.add(envelope.id)
+        return epoch
 
     def say(self, transition: Transition, positions: dict[str, int], epoch: int) -> list[Outgoing]:
         """Facts and decisions that follow from a transition; none where an episode neither opened nor closed."""

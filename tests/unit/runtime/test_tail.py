@@ -9,7 +9,7 @@ import pytest
 from runtime.errors import HoleFound, WrongSetup
 from runtime.memory import Group, MemoryBroker, MemoryLog
 from runtime.ports import Message, Place
-from runtime.tail import WINDOW, restore
+from runtime.tail import WINDOW, restore, windows
 from schemas import batch as b
 
 OUTPUT = Place("features", 1)
@@ -174,3 +174,21 @@ def test_an_input_that_ends_before_its_mark_is_another_log_and_the_way_out_is_sa
     world.output(500)
     with pytest.raises(WrongSetup, match=r"records/1 ends at offset 500.*covers it up to 500.*made again.*new name"):
         world.mark()
+
+
+@pytest.mark.parametrize("headers", [[("coverage", b"{")], [("through", b"[]")], []])
+def test_a_foreign_message_is_passed_over(headers: list[tuple[str, bytes]]) -> None:
+    world = World()
+    world.output(3)
+    world.broker.append(OUTPUT, b"", None, headers)
+    assert world.mark() == 3
+
+
+@pytest.mark.parametrize(("count", "stop"), [(0, None), (5, None), (WINDOW, None), (300, None), (300, 100)])
+def test_windows_hold_each_message_once_the_newest_window_first(count: int, stop: int | None) -> None:
+    world = World()
+    for last in range(count):
+        world.output(last)
+    found = [[message.offset for message in window] for window in windows(world.log, OUTPUT, stop)]
+    assert [offset for window in reversed(found) for offset in window] == list(range(count if stop is None else stop))
+    assert all(len(window) <= WINDOW * 4**index for index, window in enumerate(found))

@@ -204,3 +204,21 @@ def test_a_worker_that_owns_nothing_yet_says_nothing() -> None:
     on = broker()
     drain(Process(on, "features"))
     assert not list(messages(on, "examples"))
+
+
+def test_foreign_messages_on_the_examples_are_passed_over_at_the_restart() -> None:
+    on = broker()
+    group = everybody(on)
+    for n in range(8):
+        on.append(Place("events", 0), event(n, 1000))
+        on.append(Place("labels", 0), label(n, 2000))
+    drain(*group)
+    found = len(rows(on, "examples"))
+    for partition in range(P):
+        on.append(Place("examples", partition), b"who wrote this?", None, [("coverage", b"{")])
+        on.append(Place("features", partition), b"and this?")
+    group[1].kill()
+    drain(Process(on, "features"))
+    for partition in range(P):
+        on.log(Place("examples", partition)).pop()
+    assert len(rows(on, "examples")) == found == 8

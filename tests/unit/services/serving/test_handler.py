@@ -292,3 +292,20 @@ def test_a_store_that_is_away_stops_no_pool_that_answers_and_is_asked_again_by_a
     loop.run()
     assert [each.pool for each in loop.predictions()][4:] == [2, 2]
     assert [(each.step, each.subject) for each in loop.decisions()][-1] == ("swapped", "shop/pool/2")
+
+
+def test_foreign_messages_on_own_outputs_are_passed_over_at_the_restart() -> None:
+    loop = Loop()
+    loop.announce()
+    loop.events(0, 4)
+    try:
+        loop.start(Killed("predictions", 2))
+        loop.run()
+    except Crash:
+        pass
+    loop.broker.append(Place("predictions", 0), b"who wrote this?")
+    loop.broker.append(Place("scored", 0), b"and this?", None, [("coverage", b"{")])
+    loop.start()
+    loop.run()
+    told = [message for message in loop.log("predictions") if message.value != b"who wrote this?"]
+    assert len(told) == 4
