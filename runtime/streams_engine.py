@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,8 @@ log = logging.getLogger("headrace.streams")
 
 START_SECONDS = 60.0
 STOP_SECONDS = 4.0
+HAND_OVER_SECONDS = 5.0
+"""How long a rebalance waits for the worker; below the rebalance time-out, behind which the group does not wait."""
 COMMIT_SECONDS = 1.0
 FETCH_MESSAGES = 64
 LARGEST_BYTES = MAX_MESSAGE_BYTES + (2 << 20)
@@ -40,6 +42,8 @@ class App(faust.App):
     """A Faust app that lays down its messages, and its last words, in an inbox."""
 
     inbox: Inbox
+    hand_over: Callable[[set[TP]], Awaitable[None]]
+    """Called when partitions are taken away, before another member gets them."""
 
     def _crash(self, reason: BaseException) -> None:
         super()._crash(reason)
@@ -127,10 +131,9 @@ class Engine:
             log.warning("stop_failed", extra={"error": repr(error)})
 
     def _wired(self, app: App) -> App:
-        app.inbox = self.inbox
+        app.inbox, app.hand_over = self.inbox, self._hand_over
         app.agent(app.topic(*self._logical, key_type=bytes, value_type=bytes), name=self._group)(self._carry)
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
-        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
         return app
 
     async def _carry(self, stream: Any) -> None:
@@ -145,8 +148,11 @@ class Engine:
     def _assigned(self, _: App, assigned: set[TP], **__: Any) -> None:
         self.inbox.assigned(self._places(assigned))
 
-    def _revoked(self, _: App, revoked: set[TP], **__: Any) -> None:
+    async def _hand_over(self, revoked: set[TP]) -> None:
         self.inbox.revoked(self._places(revoked))
+        waits = revoked and not self._stopping.is_set()
+        if waits and not await self.inbox.between_polls(HAND_OVER_SECONDS):
+            log.warning("handed_over_unfinished", extra={"seconds": HAND_OVER_SECONDS})
 
     def _places(self, partitions: set[TP]) -> list[Place]:
         return sorted(Place(self._logical[each.topic], each.partition) for each in partitions)

@@ -1,7 +1,8 @@
 """Where Faust's loop lays messages down and the worker's thread picks them up.
 
 Bounded by asking, not by blocking: the fetching side waits for `room` before it fetches, so what was fetched can always
-be laid down, and neither a rebalance nor a stop ever waits for the worker.
+be laid down, and a stop never waits for the worker. A rebalance does, for a moment: what the worker has in its hands
+must be on the log before another member restores from it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from runtime.ports import Message, Place, Poll, Polled
 
 MAX_MESSAGES = 1024
 MAX_BYTES = 32 << 20
+PAUSE_SECONDS = 0.01
 
 
 class Inbox:
     """Messages of the partitions that this member owns, and what became of the partitions since the last `take`.
 
-    `room`, `assigned`, `revoked` and `put` belong to the loop in which it was made, `take` to the worker's thread,
+    `room`, `assigned`, `revoked`, `between_polls` and `put` belong to the loop in which it was made, `take` to the worker's thread,
     `fail` to any.
 
     Args:
@@ -38,6 +40,7 @@ class Inbox:
         self._gained: set[Place] = set()
         self._known: frozenset[Place] = frozenset()
         self._messages = self._bytes = 0
+        self._asking, self._asked = False, 0
         self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
@@ -67,6 +70,15 @@ class Inbox:
             self._changed.notify_all()
         self._make_room()
 
+    async def between_polls(self, seconds: float) -> bool:
+        """Whether the worker is through with what it took, or gets through within so many seconds."""
+        asked, give_up = self._asked, self._loop.time() + seconds
+        while not self._asking and self._asked == asked:
+            if self._loop.time() > give_up:
+                return False
+            await asyncio.sleep(PAUSE_SECONDS)
+        return True
+
     def put(self, place: Place, message: Message) -> None:
         """Lay down the next message of a partition."""
         with self._changed:
@@ -92,7 +104,9 @@ class Inbox:
     def take(self, timeout: float) -> Poll:
         """What came since the last call; waits for something to come. Raises `Fatal` after `fail`."""
         with self._changed:
+            self._asking, self._asked = True, self._asked + 1
             self._changed.wait_for(self._anything, timeout)
+            self._asking = False
             self.check()
             poll = Poll(frozenset(self._lost), frozenset(self._gained), list(self._runs()))
             self._lost.clear()

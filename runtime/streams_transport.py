@@ -147,7 +147,8 @@ class Consumer(driver.Consumer):
         return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Commit what was handled while the group still lets us, then forget."""
+        """Let the worker finish what it has, commit what was handled while the group still lets us, then forget."""
+        await cast("Any", self.app).hand_over(revoked)
         if revoked and not self.app.should_stop:
             await self.maybe_wait_for_commit_to_finish()
             await self.commit()

@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 
 from runtime.errors import DeliveryFailed, Fatal, WrongSetup
 from runtime.kafka_clients import admin
-from runtime.ports import Message, Outgoing, Place, Poll, Polled
+from runtime.ports import LogReader, Message, Outgoing, Place, Poll, Polled
 from runtime.streams import StreamsCarrier
 from runtime.worker import Worker
 from schemas.topics import physical
@@ -381,6 +381,65 @@ def test_a_handler_follows_topics_beside_its_inputs(bench: Bench) -> None:
     bench.write("models", [b"m3"])
     until(lambda: bool(worker.step(0.1)) and len(handler.seen) == 4, what="the input and the new model")
     assert sorted(handler.seen[2:]) == [("models", b"m3"), ("records", b"r1")]
+
+
+class Slow:
+    """Copies records to features, but waits for `may` with the second one; notes the output's end at each restore."""
+
+    inputs: tuple[str, ...] = ("records",)
+    follows: tuple[str, ...] = ()
+    leads = False
+
+    def __init__(self, may: Callable[[], None] = lambda: None) -> None:
+        self._may, self._seen = may, 0
+        self.ends: dict[Place, int] = {}
+        self.restored, self.handling = threading.Event(), threading.Event()
+
+    def restore(self, place: Place, log: LogReader) -> list[Outgoing]:
+        self.ends[place] = log.end(Place("features", place.partition))
+        self.restored.set()
+        return []
+
+    def follow(self, log: LogReader) -> Mapping[Place, int]:  # noqa: ARG002
+        return {}
+
+    def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
+        self._seen += sum(len(run.messages) for run in polled)
+        if self._seen > 1:
+            self.handling.set()
+            self._may()
+        for _, partition, messages in polled:
+            yield [Outgoing("features", partition, message.value) for message in messages]
+
+    def tick(self, now: int) -> list[Outgoing]:  # noqa: ARG002
+        return []
+
+    def forget(self, place: Place) -> None:
+        pass
+
+
+def test_a_partition_moves_when_its_owner_has_published_what_it_had_in_its_hands(bench: Bench) -> None:
+    bench.topics(2, "records", "features")
+    bench.write("records", [b"0", b"1"], partitions=2)
+    carrier, second = bench.carrier(), Slow()
+
+    def until_the_second_one_joins() -> None:
+        inbox = carrier._engine.inbox  # type: ignore[union-attr]
+        until(lambda: bool(inbox._lost), what="the rebalance")
+        second.restored.wait(1.5)  # a hand-over that does not wait lets it restore now
+
+    first = Slow(until_the_second_one_joins)
+    workers = Worker(first, carrier), Worker(second, bench.carrier())
+    threads = [threading.Thread(target=each.run) for each in workers]
+    threads[0].start()
+    assert first.handling.wait(SECONDS)
+    threads[1].start()
+    assert second.restored.wait(SECONDS)
+    for worker, thread in zip(workers, threads, strict=True):
+        worker.stop()
+        thread.join()
+    assert set(second.ends.values()) == {1}
+    assert sorted(first.ends) == [Place("records", 0), Place("records", 1)]
 
 
 def _relayed(bench: Bench, partitions: int) -> list[tuple[int, bytes]]:

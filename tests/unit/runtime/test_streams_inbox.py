@@ -135,3 +135,28 @@ async def test_a_waiting_worker_is_woken_by_a_message() -> None:
     box.put(FIRST, message(0))
     worker.join(10)
     assert offsets(polls[0]) == {0: [0]}
+
+
+@in_a_loop
+async def test_a_rebalance_waits_until_the_worker_asks_again() -> None:
+    box = await inbox()
+    box.put(FIRST, message(0))
+    box.take(0)
+    assert not await box.between_polls(0.05)
+    waiting = asyncio.ensure_future(box.between_polls(10))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    box.put(FIRST, message(1))
+    box.take(0)
+    assert await waiting
+
+
+@in_a_loop
+async def test_a_worker_that_asks_holds_up_no_rebalance() -> None:
+    box = await inbox()
+    box.take(0)
+    asking = threading.Thread(target=box.take, args=(10,))
+    asking.start()
+    assert await box.between_polls(10)
+    box.put(FIRST, message(0))
+    asking.join()
