@@ -24,7 +24,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
 	@touch $@
 
-demo: $(STAMP)  ## the whole loop on a real Kafka: score, drift, retrain, swap; under two minutes
+demo: $(STAMP)  ## the whole loop on a real Kafka: score, drift, retrain, swap; about two minutes
 	$(BIN)/headrace demo
 
 test: $(STAMP)  ## all tests, on a real Kafka that the run starts itself
@@ -56,5 +56,5 @@ lock: $(STAMP)  ## resolve all dependencies anew: the Python locks and the jars 
 	$(BIN)/python -m headrace.local_kafka.lock
 
 clean:  ## remove .venv and everything that was made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build *.egg-info
+	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

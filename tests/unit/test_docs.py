@@ -1,0 +1,46 @@
+"""What the documents show works, and what they list is complete."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from schemas.events import Decoder, Reason, Rejection, event_type
+from schemas.pipeline import parse, template
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_request_in_the_readme_is_one_that_the_pipeline_of_init_takes() -> None:
+    body = re.search(r"/v1/predict .* -d '(.*?)'", README, re.DOTALL)
+    assert body is not None
+    decoder = Decoder(event_type(parse(template("shop"))))
+    events = json.loads(body[1])["events"]
+    assert events
+    for event in events:
+        assert not isinstance(decoder.decode(json.dumps(event).encode()), Rejection)
+
+
+def test_operations_explains_every_reason_of_a_dead_letter() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \| ", OPERATIONS.split("## Dead letters")[1], re.MULTILINE)) == set(Reason)
+
+
+def test_operations_explains_every_event_that_a_service_logs() -> None:
+    sources = [path.read_text("utf-8") for part in ("runtime", "services") for path in (ROOT / part).rglob("*.py")]
+    logged = {
+        event
+        for text in sources
+        for event in re.findall(r'\blog\.(?:debug|info|warning|error|critical)\(\s*"(\w+)"', text)
+    }
+    assert len(logged) > 15
+    assert {event for event in logged if f"`{event}`" not in OPERATIONS} == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
