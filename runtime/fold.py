@@ -5,7 +5,7 @@ Whoever wrote the input, however often it was repeated: the fold lets each row t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -129,8 +129,14 @@ def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
 def passed(through: b.Through | None) -> int | None:
     """Event time in milliseconds that events and labels have both passed, None before both have spoken."""
     marks = {} if through is None else through.watermarks
-    events, labels = (watermark(marks.get(stream, {})) for stream in (b.EVENTS, b.LABELS))
-    return None if events is None or labels is None else min(events, labels)
+    return slowest(watermark(marks.get(stream, {})) for stream in (b.EVENTS, b.LABELS))
+
+
+def slowest(times: Iterable[int | None]) -> int | None:
+    """The least of the times, None where one is unknown or there is none."""
+    given = list(times)
+    known = [time for time in given if time is not None]
+    return min(known) if known and len(known) == len(given) else None
 
 
 def _topic_ids(topic: str, headers: b.Headers) -> dict[str, str]:

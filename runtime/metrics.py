@@ -30,17 +30,19 @@ class Metrics:
         self.rejected = self._counter("headrace_rejected_rows", "Rows refused, by reason", "reason")
         self.unlabelled = self._counter("headrace_unlabelled_rows", "Rows whose label did not come by the horizon")
         self.duplicates = self._counter("headrace_duplicate_rows", "Rows and labels that repeat an id", "stream")
-        self.late = self._counter("headrace_late_rows", "Rows behind the watermark, by stream", "stream")
+        self.late = self._counter("headrace_late_rows", "Rows behind the watermark by more than the lateness", "stream")
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
-        self.watermark = Gauge(
-            "headrace_watermark_seconds", "Event time passed, epoch seconds", ["stream"], registry=self.registry
-        )
+        self.watermark = self._gauge("headrace_watermark_seconds", "Event time passed by all partitions, epoch seconds")
+        self.waiting = self._gauge("headrace_waiting_rows", "Rows that wait for a label, labels that wait for a row")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ["stream"], registry=self.registry)
 
     def messages(self, topic: str, count: int) -> None:
         """Count handled messages of a topic."""

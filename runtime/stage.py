@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from runtime.errors import InvalidMessage
-from runtime.fold import Fold, Rejects
+from runtime.fold import Fold, Rejects, slowest
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.tail import restore
 from schemas import batch as b
@@ -88,6 +88,10 @@ class Stage:
     def forget(self, partition: int) -> None:
         """Drop the fold of a partition."""
         self._folds.pop(partition, None)
+
+    def watermark(self, stream: str) -> int | None:
+        """Event time in milliseconds that all own partitions have passed, None while one has said nothing."""
+        return slowest(fold.watermark(stream) for fold in self._folds.values())
 
     def take(self, partition: int, messages: Sequence[Decoded]) -> Iterator[Taken]:
         """New rows of the messages, gathered to at most MAX_ROWS rows."""

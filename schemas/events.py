@@ -56,8 +56,6 @@ class Reason(StrEnum):
     """A value is of another type than the field."""
     OUT_OF_RANGE = "out_of_range"
     """A value is outside min, max, values or max_length, or fits no double, int64 or year 1-9999."""
-    DUPLICATE_ID = "duplicate_id"
-    """Another event with this id came before."""
     LATE_LABEL = "late_label"
     """The label came after the horizon."""
     UNKNOWN_EVENT = "unknown_event"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import pyarrow as pa
+
+from runtime.fold import slowest, watermark
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
-from runtime.stage import Decoded, Stage, decode, gathered, parted, rounds
+from runtime.stage import Decoded, Stage, Taken, decode, gathered, parted, rounds
+from schemas import batch as b
 from schemas.pipeline import Pipeline
 from services.features.domain.computing import Computation
 from services.features.joining import INPUTS, Joiner
@@ -61,6 +65,7 @@ class Features:
                 refused, joined = self._joiners[partition].handle(messages, self._metrics)
                 letters += refused
                 examples += joined
+        self._measure()
         if letters:
             yield letters
         if examples:
@@ -82,8 +87,28 @@ class Features:
         for turn in rounds(lanes):
             rows = self._computation.compute(gathered(turn))
             self._metrics.rows.labels("features").inc(rows.num_rows)
+            self._metrics.late.labels(b.EVENTS).inc(sum(late(taken, self._spec.drift.lateness) for _, taken in turn))
             for part in parted(turn, rows):
                 yield from self._stage.emit(*part)
+
+    def _measure(self) -> None:
+        """Show how far time has come, and what waits in the join."""
+        joiners = self._joiners.values()
+        labels = slowest(joiner.watermark(b.LABELS) for joiner in joiners)
+        for stream, passed in ((b.EVENTS, self._stage.watermark(b.EVENTS)), (b.LABELS, labels)):
+            if passed is not None:
+                self._metrics.watermark.labels(stream).set(passed / 1000)
+        for stream, index in ((b.EVENTS, 0), (b.LABELS, 1)):
+            self._metrics.waiting.labels(stream).set(sum(joiner.waiting[index] for joiner in joiners))
+
+
+def late(taken: Taken, lateness: int) -> int:
+    """How many rows are older than what had been passed before them, by more than `lateness` milliseconds."""
+    passed = watermark(taken.before.watermarks.get(b.EVENTS, {}))
+    if passed is None:
+        return 0
+    times = taken.batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return int((times < passed - lateness).sum())
 
 
 def _by_partition(polled: Sequence[Polled]) -> dict[int, dict[str, list[Decoded]]]:

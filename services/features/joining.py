@@ -22,8 +22,8 @@ INPUTS = ("scored", "outcomes")
 OUTPUT = "examples"
 
 _MENDS = {
-    Reason.UNKNOWN_EVENT: "no event with this id came within the horizon: send labels with the id of their event, "
-    "or a longer labels.horizon",
+    Reason.UNKNOWN_EVENT: "no event with this id came, or its row had stopped waiting: send labels with the id of "
+    "their event, or give a longer labels.horizon",
     Reason.LATE_LABEL: "the label is later than its event by more than the horizon: raise labels.horizon",
 }
 
@@ -50,6 +50,10 @@ class Joiner:
     def waiting(self) -> tuple[int, int]:
         """Number of rows and of labels that wait."""
         return self._join.waiting
+
+    def watermark(self, stream: str) -> int | None:
+        """Event time in milliseconds that a stream has passed, None while it has said nothing."""
+        return self._fold.watermark(stream)
 
     def restore(self, log: LogReader) -> list[Outgoing]:
         """Fold the log again; return the examples that a crash or a change of owner left unsaid."""

@@ -222,3 +222,29 @@ def test_foreign_messages_on_the_examples_are_passed_over_at_the_restart() -> No
     for partition in range(P):
         on.log(Place("examples", partition)).pop()
     assert len(rows(on, "examples")) == found == 8
+
+
+def measured(process: Process, name: str, stream: str) -> float | None:
+    return process.metrics.registry.get_sample_value(name, {"stream": stream})
+
+
+def test_how_far_time_has_come_and_what_waits_and_what_is_late_is_measured() -> None:
+    on = broker()
+    group = everybody(on)
+    for source in (0, 1):
+        for n in range(20):
+            on.append(Place("events", source), event(f"{source}-{n}", 100_000))
+    for n in range(3):
+        on.append(Place("labels", 0), label(f"0-{n}", 110_000))
+    on.append(Place("labels", 0), label("never", 110_000))
+    drain(*group)
+    late = (event("ok", 100_000 - LATENESS), event("late", 100_000 - LATENESS - 1))
+    for each in late:
+        on.append(Place("events", 0), each)
+    drain(*group)
+    features = group[1]
+    assert measured(features, "headrace_late_rows_total", "events") == 1
+    assert measured(features, "headrace_watermark_seconds", "events") == 100
+    assert measured(features, "headrace_watermark_seconds", "labels") == 110
+    assert measured(features, "headrace_waiting_rows", "events") == 40 + len(late) - 3
+    assert measured(features, "headrace_waiting_rows", "labels") == 1
