@@ -14,14 +14,14 @@ from benchmarks.baselines.work import Work
 
 def main(brokers: str, prefix: str, count: int) -> None:
     """Predict `count` events, then end the process; the last ones may still be in the producer, to Quix's advantage."""
-    state = tempfile.mkdtemp(prefix="quix-")  # nothing is kept in it, and the process ends without a clean-up
+    state = tempfile.TemporaryDirectory(prefix="quix-")  # it makes one in the working directory otherwise
     app = Application(
         broker_address=brokers,
         consumer_group=f"{prefix}quix",
         auto_offset_reset="earliest",
         auto_create_topics=False,
         loglevel="WARNING",
-        state_dir=state,
+        state_dir=state.name,
     )
     work, watch, done = Work(), Watch(), [0]
 
@@ -31,6 +31,7 @@ def main(brokers: str, prefix: str, count: int) -> None:
         done[0] += 1
         if done[0] == count:
             watch.stop(count)
+            state.cleanup()
             os._exit(0)
         return result
 
