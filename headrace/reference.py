@@ -75,7 +75,8 @@ def _settings() -> Iterator[str]:
     yield "All settings are environment variables. Every service has these:\n"
     yield from _table(ServiceSettings, frozenset())
     common = frozenset(ServiceSettings.model_fields)
-    for name, kind in {**SERVICES, "topics (`python -m runtime.bootstrap`)": TopicsSettings}.items():
+    kinds: dict[str, type[BaseSettings]] = {**SERVICES, "topics (`python -m runtime.bootstrap`)": TopicsSettings}
+    for name, kind in kinds.items():
         if set(kind.model_fields) - common:
             yield f"\n### {name}\n"
             yield from _table(kind, common)
