@@ -1,7 +1,7 @@
 """Runs the services as child processes: starts them, restarts what crashed, stops all in order.
 
-A child that ends with 2 says that a person has to mend something: everything stops. Any other end that nobody asked for
-is a crash, and the child starts again after a pause that grows while it keeps crashing.
+A child that ends with 2 before it was ever ready says that a person has to mend something: everything stops. Any other
+end that nobody asked for is a crash, and the child starts again after a pause that grows while it keeps crashing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ STEADY_S = 30.0
 """A child that ran for so long has recovered: its next crash counts as the first."""
 PAUSES_S = (0.3, 1.0, 2.0, 5.0, 10.0)
 WRONG_SETUP = 2
+ASK_S = 1.0
+"""How often a child is asked whether it is ready, until it is."""
 OnCrash = Callable[[str, int, float], None]
 """Called with a child's name, its exit code and the seconds until it starts again."""
 
@@ -54,12 +56,14 @@ class Supervisor:
         self._crashes: dict[str, int] = {}
         self._started: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        self._proven: set[str] = set()  # was ready once: its setup is right, whatever it ends with
+        self._asked_at = 0.0
         self._closing = threading.Event()
         self._watcher: threading.Thread | None = None
         self.refused: str | None = None
-        """Name of the child that ended with 2."""
+        """Name of the child that ended with 2 before it was ready."""
         self.ended = threading.Event()
-        """Set when a child ended with 2 and the others are being stopped."""
+        """Set when a child was refused and the others are being stopped."""
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +119,9 @@ class Supervisor:
 
     def ready(self) -> list[str]:
         """The children whose /ready says yes."""
-        return [name for name, process in self._processes.items() if process.ready()]
+        ready = [name for name, process in self._processes.items() if process.ready()]
+        self._proven.update(ready)
+        return ready
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         """Return when every wanted child is ready.
@@ -163,6 +169,14 @@ class Supervisor:
             with self._lock:
                 for name in [each for each in self._processes if each in self._wanted]:
                     self._look_after(name)
+            self._ask_unproven()
+
+    def _ask_unproven(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._asked_at >= ASK_S:
+            self._asked_at = now
+            unproven = [each for each in self._processes if each in self._wanted - self._proven]
+            self._proven.update(each for each in unproven if self._processes[each].ready())
 
     def _look_after(self, name: str) -> None:
         process, now = self._processes[name], self._clock.monotonic()
@@ -174,7 +188,7 @@ class Supervisor:
                 self._launch(name)
             return
         process.wait(0)
-        if process.exit_code == WRONG_SETUP:
+        if process.exit_code == WRONG_SETUP and name not in self._proven:
             self._refuse(name)
         else:
             self._schedule(name, process.exit_code or 0, now)

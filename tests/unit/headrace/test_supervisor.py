@@ -37,6 +37,7 @@ else:
 if os.environ.get("EXIT"):
     print("the mend is here", file=sys.stderr)
     sys.exit(int(os.environ["EXIT"]))
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(2))
 server = HTTPServer(("127.0.0.1", 0), Ready)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(json.dumps({"event": "started", "metrics_port": server.server_port}))
@@ -138,6 +139,23 @@ def test_a_wrong_setup_stops_everything_and_is_told_in_the_child_s_words(rig: Ri
         supervisor.wait_ready(15)
     assert eventually(lambda: supervisor.pid("good") is None)
     assert rig.crashes == []
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["somebody waited for it", "nobody asked"])
+def test_a_child_that_was_ready_and_ends_with_2_has_crashed(rig: Rig, *, told: bool) -> None:
+    supervisor = rig.supervisor(rig.plan("a"), rig.plan("b"))
+    supervisor.start()
+    if told:
+        supervisor.wait_ready(15)
+    else:
+        assert eventually(lambda: supervisor._proven == {"a", "b"})
+    first, other = supervisor.pid("a"), supervisor.pid("b")
+    assert first is not None
+    os.kill(first, signal.SIGUSR1)
+    assert eventually(lambda: supervisor.pid("a") not in (None, first))
+    assert supervisor.refused is None
+    assert supervisor.pid("b") == other
+    assert rig.crashes == [("a", 2)]
 
 
 def test_one_child_can_be_stopped_and_started(rig: Rig) -> None:
