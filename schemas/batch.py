@@ -25,6 +25,25 @@ IDENTITY: tuple[tuple[str, pa.DataType], ...] = (
     (TIME, pa.timestamp("ms", "UTC")),
 )
 
+PREDICTION, POOL, MEMBERS, OUTPUTS = "_prediction", "_pool", "_members", "_outputs"
+SCORED: tuple[tuple[str, pa.DataType], ...] = (
+    (PREDICTION, pa.float64()),
+    (POOL, pa.int64()),
+    (MEMBERS, pa.list_(pa.int32())),
+    (OUTPUTS, pa.list_(pa.float64())),
+)
+"""What serving adds to features: all null while there is no pool."""
+
+LABEL, LABEL_TIME = "_label", "_label_time"
+LABEL_SOURCE, LABEL_POSITION = "_label_source", "_label_position"
+LABELLED: tuple[tuple[str, pa.DataType], ...] = (
+    (LABEL, pa.int8()),
+    (LABEL_TIME, pa.timestamp("ms", "UTC")),
+    (LABEL_SOURCE, pa.int16()),
+    (LABEL_POSITION, pa.int64()),
+)
+"""What features add to scored rows: the index of the class, and where the label came from."""
+
 MAX_ROWS = 4_000
 MAX_BYTES = 512 << 10
 ROW_BITS = 20

@@ -15,7 +15,7 @@ from runtime.tail import story
 from schemas import batch as b
 from schemas.events import Reason
 from schemas.pipeline import Pipeline
-from services.features.domain.join import LABELLED, Join, Outcome, arrange
+from services.features.domain.join import Join, Outcome, arrange
 from services.features.rewind import inputs_again, read_tail, rewind
 
 INPUTS = ("scored", "outcomes")
@@ -162,10 +162,4 @@ def _count(outcome: Outcome, metrics: Metrics) -> None:
 
 
 def _examples_schema(features: pa.Schema) -> pa.Schema:
-    scored = [
-        ("_prediction", pa.float64()),
-        ("_pool", pa.int64()),
-        ("_members", pa.list_(pa.int32())),
-        ("_outputs", pa.list_(pa.float64())),
-    ]
-    return pa.schema([*features, *(pa.field(name, kind) for name, kind in (*scored, *LABELLED))])
+    return pa.schema([*features, *(pa.field(name, kind) for name, kind in (*b.SCORED, *b.LABELLED))])

@@ -21,12 +21,12 @@ from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, Member, Pool, Scalar, Step
 from schemas.pipeline import Pipeline
-from services.serving.domain.pool import POOL, PREDICTION, Scorer, ServedPool, scored
+from services.serving.domain.pool import Scorer, ServedPool, scored
 
 logger = logging.getLogger("headrace.serving")
 
 SERVICE = "serving"
-TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, PREDICTION, POOL]
+TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, b.PREDICTION, b.POOL]
 """The columns that a prediction is made of."""
 
 PIECES = 64

@@ -14,7 +14,6 @@ from schemas import batch as b
 from schemas.cloudevents import THRESHOLD
 
 MEMBER, LOSS = "member", "loss"
-LABEL_TIME = "_label_time"
 COUNTS = pa.schema(
     [
         (b.TIME, pa.timestamp("ms", "UTC")),
@@ -37,12 +36,12 @@ def times(batch: pa.RecordBatch) -> Ints:
 
 def losses(examples: pa.RecordBatch) -> pa.RecordBatch:
     """One row per member output of each joined row: 1 where the likelier class was the wrong one."""
-    outputs = examples.column("_outputs")
+    outputs = examples.column(b.OUTPUTS)
     parents = pc.list_parent_indices(outputs)
-    output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column("_members"))
-    wrong = pc.not_equal(pc.greater_equal(output, THRESHOLD), pc.equal(examples.column("_label"), 1).take(parents))
+    output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column(b.MEMBERS))
+    wrong = pc.not_equal(pc.greater_equal(output, THRESHOLD), pc.equal(examples.column(b.LABEL), 1).take(parents))
     columns = [
-        examples.column(LABEL_TIME).take(parents),
+        examples.column(b.LABEL_TIME).take(parents),
         *(examples.column(name).take(parents) for name in (b.SOURCE, b.POSITION, b.ROW)),
         member,
         wrong.cast(pa.float64()),

@@ -17,15 +17,7 @@ import pyarrow as pa
 from schemas import batch as b
 from services.features.domain.waiting import Numbers, Waiting
 
-LABEL, LABEL_TIME = "_label", "_label_time"
-LABEL_SOURCE, LABEL_POSITION = "_label_source", "_label_position"
-LABELLED = (
-    (LABEL, pa.int8()),
-    (LABEL_TIME, dict(b.IDENTITY)[b.TIME]),
-    (LABEL_SOURCE, pa.int16()),
-    (LABEL_POSITION, pa.int64()),
-)
-_FROM_LABEL = {LABEL: LABEL, LABEL_TIME: b.TIME, LABEL_SOURCE: b.SOURCE, LABEL_POSITION: b.POSITION}
+_FROM_LABEL = {b.LABEL: b.LABEL, b.LABEL_TIME: b.TIME, b.LABEL_SOURCE: b.SOURCE, b.LABEL_POSITION: b.POSITION}
 
 
 @dataclass(slots=True)
@@ -73,7 +65,7 @@ class Join:
     def remember(self, examples: pa.RecordBatch) -> None:
         """These are examples already."""
         if examples.num_rows:
-            newest = max(_newest(examples, b.TIME), _newest(examples, LABEL_TIME))
+            newest = max(_newest(examples, b.TIME), _newest(examples, b.LABEL_TIME))
             self._done.add(examples.column(b.EVENT_ID).to_pylist(), newest)
 
     def rows(self, rows: pa.RecordBatch) -> None:
@@ -119,7 +111,7 @@ class Join:
             self._outcome.unlabelled += int(late.sum())
             rows, labels = rows.filter(pa.array(~late)), labels.filter(pa.array(~late))
         if rows.num_rows:
-            for name, kind in LABELLED:
+            for name, kind in b.LABELLED:
                 rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
             self._outcome.examples.append(rows)
 
@@ -164,7 +156,7 @@ def arrange(examples: Sequence[pa.Table]) -> pa.RecordBatch:
     """The examples as one batch, ascending by (label time, source, position, row)."""
     table = pa.concat_tables(examples, promote_options="default").combine_chunks()
     batch = table.to_batches()[0]
-    order = np.lexsort((b.orders(batch), b.sources(batch), _times(batch, LABEL_TIME)))
+    order = np.lexsort((b.orders(batch), b.sources(batch), _times(batch, b.LABEL_TIME)))
     return batch.take(pa.array(order))
 
 

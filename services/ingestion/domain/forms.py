@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 import pyarrow as pa
 
-from schemas.batch import EVENTS, LABELS
+from schemas.batch import EVENTS, LABEL, LABELS
 from schemas.events import arrow_schema, event_type, label_columns, label_schema, label_type, to_columns
 from schemas.pipeline import Pipeline
 from schemas.topics import physical
@@ -109,7 +109,7 @@ def _label_payload(
     label: Callable[[Any], Any], classes: dict[bool | str, int], records: Records, messages: Sequence[Raw], _: Columns
 ) -> Columns:
     return {
-        "_label": pa.array([classes[value] for value in map(label, records)], pa.int8()),
+        LABEL: pa.array([classes[value] for value in map(label, records)], pa.int8()),
         "_key": pa.array([message.key for message in messages], pa.binary()),
         "_value": pa.array([message.value for message in messages], pa.binary()),
     }

@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas import batch as b
 from schemas.messages import Pool
 
 Vector = npt.NDArray[np.float64]
-
-PREDICTION, POOL, MEMBERS, OUTPUTS = "_prediction", "_pool", "_members", "_outputs"
-_MEMBERS, _OUTPUTS = pa.list_(pa.int32()), pa.list_(pa.float64())
 
 
 class Scorer(Protocol):
@@ -57,7 +55,7 @@ def scored(features: pa.RecordBatch, pool: ServedPool | None) -> pa.RecordBatch:
     """The rows with prediction, pool, members and their outputs; all null while there is no pool."""
     rows = features.num_rows
     if pool is None:
-        added = [pa.nulls(rows, kind) for kind in (pa.float64(), pa.int64(), _MEMBERS, _OUTPUTS)]
+        added = [pa.nulls(rows, kind) for _, kind in b.SCORED]
     else:
         outputs = pool.outputs(features)
         added = [
@@ -66,7 +64,7 @@ def scored(features: pa.RecordBatch, pool: ServedPool | None) -> pa.RecordBatch:
             _lists(np.tile(np.array(pool.announced.members, np.int32), rows), rows),
             _lists(outputs.ravel(), rows),
         ]
-    names = [*features.schema.names, PREDICTION, POOL, MEMBERS, OUTPUTS]
+    names = [*features.schema.names, *(name for name, _ in b.SCORED)]
     return pa.RecordBatch.from_arrays([*features.columns, *added], names=names)
 
 

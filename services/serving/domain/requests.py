@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
+from schemas.cloudevents import THRESHOLD
 from schemas.events import Decoder, Reason, Rejection, arrow_schema, event_type, to_columns
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
@@ -107,7 +108,7 @@ def answers(events: Sequence[msgspec.Struct], outputs: Sequence[float], spec: Pi
     return [
         {
             **({} if name is None else {"event_id": getattr(event, name)}),
-            "value": positive if output >= 0.5 else negative,  # noqa: PLR2004 - the likelier class
+            "value": positive if output >= THRESHOLD else negative,
             "probability": output,
         }
         for event, output in zip(events, outputs, strict=True)

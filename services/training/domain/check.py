@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.cloudevents import THRESHOLD
+
 Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 
@@ -26,7 +28,7 @@ class Verdict:
 def losses(metric: str, outputs: Vector, labels: Labels) -> Vector:
     """Loss of each row: minus the log of the probability that its class was given, or 1 for the wrong class."""
     if metric == "accuracy":
-        wrong: Vector = ((outputs >= 0.5) != (labels == 1)).astype(np.float64)  # noqa: PLR2004 - the likelier class
+        wrong: Vector = ((outputs >= THRESHOLD) != (labels == 1)).astype(np.float64)
         return wrong
     given = np.where(labels == 1, outputs, 1.0 - outputs)
     loss: Vector = -np.log(np.clip(given, FLOOR, 1.0))

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas import batch as b
 from schemas.encoding import Encoding, FeatureType, learn
 from services.training.domain.check import Verdict, judge
 from services.training.domain.estimators import Classifier, Recipe
-from services.training.domain.rows import LABEL, numbers
+from services.training.domain.rows import numbers
 
 HELD_OUT = 0.2
 MIN_CLASS_ROWS = 10
@@ -55,7 +56,7 @@ def parts(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
 
 def scarce(rows: pa.RecordBatch) -> str:
     """Why nothing can be learnt from rows, empty where something can."""
-    counts = np.bincount(numbers(parts(rows)[0], LABEL), minlength=2)
+    counts = np.bincount(numbers(parts(rows)[0], b.LABEL), minlength=2)
     if counts.min() == 0:
         return "one class only"
     if counts.min() < MIN_CLASS_ROWS:
@@ -86,10 +87,10 @@ def fit(
     """
     older, held_out = parts(rows)
     encoding = learn(older, features, recipe.most_categories)
-    labels = numbers(older, LABEL).astype(np.int8)
+    labels = numbers(older, b.LABEL).astype(np.int8)
     classifier, converged = recipe.fit(encoding.matrix(older), labels, encoding.categories, seed)
     outputs = classifier.predict_proba(encoding.matrix(held_out))[:, 1]
-    truth = numbers(held_out, LABEL).astype(np.int8)
+    truth = numbers(held_out, b.LABEL).astype(np.int8)
     verdict = judge(metric, float(labels.mean()), truth, outputs, None if ruling is None else ruling(held_out))
     verdict.metrics["converged"] = float(converged)
     return Fit(classifier, encoding, seed, held_out, verdict)

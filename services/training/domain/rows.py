@@ -21,11 +21,10 @@ from schemas.encoding import FeatureType
 
 Int64 = npt.NDArray[np.int64]
 
-LABEL, LABEL_TIME = "_label", "_label_time"
 PARTITION, OFFSET, ORDER = "_partition", "_offset", "_order"
 BEGINNING = -(1 << 62)
 POSITION_COLUMNS = (PARTITION, OFFSET)
-KEPT = (b.SOURCE, b.POSITION, b.ROW, LABEL, LABEL_TIME)
+KEPT = (b.SOURCE, b.POSITION, b.ROW, b.LABEL, b.LABEL_TIME)
 
 
 def remembered(
@@ -49,7 +48,7 @@ def remembered(
 
 def times(rows: pa.RecordBatch) -> Int64:
     """Label time of each row, epoch milliseconds."""
-    return rows.column(LABEL_TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return rows.column(b.LABEL_TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
@@ -122,7 +121,7 @@ def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
 def content_digest(rows: pa.RecordBatch, features: Mapping[str, FeatureType]) -> str:
     """SHA-256 over identity, label and features of sorted rows, whatever pieces they came in."""
     state = hashlib.sha256()
-    for name in (b.SOURCE, b.POSITION, b.ROW, LABEL):
+    for name in (b.SOURCE, b.POSITION, b.ROW, b.LABEL):
         state.update(numbers(rows, name).astype("<i8").tobytes())
     state.update(times(rows).astype("<i8").tobytes())
     for name, kind in features.items():
