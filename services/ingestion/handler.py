@@ -41,19 +41,21 @@ class Channel:
         self._reader = Reader(form)
         self._watermarks = Watermarks(spec.drift.pane)
         self._chain = Chain()
-        self._topic_id = ""
+        self._topic_id, self._ask = "", True
         self._handled: dict[int, int] = {}
         self._none: pa.RecordBatch = self._reader.read([]).batch
 
     def restore(self, source: int, log: LogReader) -> None:
         """Begin with a source at its committed position."""
-        self._topic_id = log.topic_id(self._topic)
+        if self._ask:  # once per rebalance, as each question is a connection
+            self._topic_id, self._ask = log.topic_id(self._topic), False
         self._handled.pop(source, None)
         self._chain.forget(source)
         self._watermarks.gain(source, handled_before=bool(log.committed(Place(self._topic, source))))
 
     def forget(self, source: int) -> None:
         """End with a source."""
+        self._ask = True
         self._handled.pop(source, None)
         self._chain.forget(source)
         self._watermarks.lose(source)
@@ -65,6 +67,7 @@ class Channel:
             WrongSetup: A source began anew.
         """
         self._refuse_another_log(runs)
+        self._ask = True
         read = self._reader.read(runs)
         self._watermarks.move([source for source, _ in runs], read.batch)
         self._count(read)

@@ -347,11 +347,14 @@ def test_a_source_may_repeat_itself_after_it_was_lost_and_gained() -> None:
         handler.forget(source)
 
 
-def test_each_restore_asks_for_the_id_of_the_topic() -> None:
+def test_each_rebalance_asks_for_the_id_of_the_topic_once() -> None:
+    asked = []
+
     class Made(MemoryLog):
         made = "first"
 
         def topic_id(self, topic: str) -> str:
+            asked.append(topic)
             return f"{topic}-{self.made}"
 
     on = broker()
@@ -360,7 +363,9 @@ def test_each_restore_asks_for_the_id_of_the_topic() -> None:
     on.append(source, event(1))
     found = []
     for log.made in ("first", "second"):
+        handler.restore(Place("events", 1), log)
         handler.restore(source, log)
         (said,) = handler.handle([Polled("events", 0, list(log.read(source, 0, 1)))])
         found += [b.decode_headers(each.headers).topic_id for each in said]
     assert {*found} == {"events-first", "events-second"}
+    assert asked == ["events", "events"]
