@@ -64,7 +64,7 @@ def measure(count: int, say: Say) -> dict[str, float]:
             say(f"headrace: {count} events flat out")
             ours = _flat_out(at, supervisor, seen, count)
             say(f"headrace: {ours['rows_per_s']:,.0f} events/s, {ours['cpu_us_per_event']:.1f} µs CPU per event")
-            latency = {}
+            latency: dict[str, float] = {}
             for rate in (50, 1000):
                 say(f"headrace: latency at {rate} events/s")
                 p50, p99 = _latency(at, rate)
