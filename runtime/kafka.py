@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, RetriableError
 from kafka.structs import OffsetAndMetadata
 
 from runtime import kafka_clients as clients
-from runtime.errors import DeliveryFailed, Fatal
+from runtime.errors import DeliveryFailed, Fatal, Transient
 from runtime.kafka_log import KafkaLog
 from runtime.kafka_moves import Moves, Names
 from runtime.ports import Outgoing, Place, Poll, Polled
@@ -88,7 +88,11 @@ class KafkaCarrier:
             member.partitions_for_topic(name)
 
     def follow(self, positions: Mapping[Place, int]) -> None:
-        """Replace what is followed."""
+        """Replace what is followed.
+
+        Raises:
+            Transient: The broker is away; nothing is followed meanwhile.
+        """
         if self._follower is not None:
             _close(self._follower)
             self._follower = None
@@ -99,10 +103,17 @@ class KafkaCarrier:
                 self._follower.seek(self._names.physical(place), offset)
 
     def following(self) -> Mapping[Place, int]:
-        """Positions of what is followed."""
-        if self._follower is None:
+        """Positions of what is followed.
+
+        Raises:
+            Transient: The broker is away.
+        """
+        if (follower := self._follower) is None:
             return {}
-        positions = {each: self._follower.position(each, timeout_ms=COMMIT_MS) for each in self._follower.assignment()}
+        try:
+            positions = {each: follower.position(each, timeout_ms=COMMIT_MS) for each in follower.assignment()}
+        except RetriableError as error:
+            raise Transient(f"the positions of what is followed are unknown: {error!r}") from error
         return {self._names.logical(each): offset or 0 for each, offset in positions.items()}
 
     def poll(self, timeout: float) -> Poll:
@@ -124,7 +135,7 @@ class KafkaCarrier:
             if records[each]:
                 self._busy = each
                 polled += self._polled(records[each])
-        return Poll(lost, gained, polled)
+        return Poll(lost, gained, polled, self._moves.joined)
 
     def _polled(self, records: Mapping[TopicPartition, list[Any]]) -> Iterable[Polled]:
         for partition, messages in records.items():

@@ -53,6 +53,8 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]
         self._owned: frozenset[Place] = frozenset()
         self._lost: set[Place] = set()
         self._gained: set[Place] = set()
+        self.joined = False
+        """Whether the group has ever given this member its share, were it an empty one."""
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Take note."""
@@ -68,6 +70,7 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Take note."""
         with self._lock:
+            self.joined = True
             self._gained |= {self._names.logical(each) for each in assigned}
 
     def any(self) -> bool:

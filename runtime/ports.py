@@ -80,12 +80,13 @@ class Poll(NamedTuple):
 
     `lost` and `gained` come first: none of `polled` is from a lost partition, and messages of a gained one begin at its
     committed position (at the beginning of the log where there is none). A partition that was taken away and came back
-    is in both.
+    is in both. `joined` says that the group has given this member its share, which may be empty.
     """
 
     lost: frozenset[Place]
     gained: frozenset[Place]
     polled: Sequence[Polled]
+    joined: bool = False
 
 
 class Clock(Protocol):

@@ -23,8 +23,8 @@ PAUSE_SECONDS = 0.01
 class Inbox:
     """Messages of the partitions that this member owns, and what became of the partitions since the last `take`.
 
-    `room`, `assigned`, `revoked`, `between_polls` and `put` belong to the loop in which it was made, `take` to the worker's thread,
-    `fail` to any.
+    `room`, `assigned`, `revoked`, `between_polls` and `put` belong to the loop in which it was made, `take` to the
+    worker's thread, `fail` to any.
 
     Args:
         run: Most messages of one partition that `take` returns.
@@ -41,6 +41,7 @@ class Inbox:
         self._known: frozenset[Place] = frozenset()
         self._messages = self._bytes = 0
         self._asking, self._asked = False, 0
+        self._joined = False
         self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
@@ -53,6 +54,7 @@ class Inbox:
     def assigned(self, places: Iterable[Place]) -> None:
         """The group gave these partitions to us; their messages follow from the committed position on."""
         with self._changed:
+            self._joined = True
             for place in places:
                 self._waiting[place] = deque()
                 self._gained.add(place)
@@ -108,7 +110,7 @@ class Inbox:
             self._changed.wait_for(self._anything, timeout)
             self._asking = False
             self.check()
-            poll = Poll(frozenset(self._lost), frozenset(self._gained), list(self._runs()))
+            poll = Poll(frozenset(self._lost), frozenset(self._gained), list(self._runs()), self._joined)
             self._lost.clear()
             self._gained.clear()
             self._known = frozenset(self._waiting)

@@ -69,7 +69,7 @@ async def test_a_partition_that_came_and_went_between_two_takes_is_not_mentioned
     box = Inbox(1)
     box.assigned([FIRST])
     box.revoked([FIRST])
-    assert box.take(0) == Poll(frozenset(), frozenset(), [])
+    assert box.take(0) == Poll(frozenset(), frozenset(), [], joined=True)
 
 
 @in_a_loop
