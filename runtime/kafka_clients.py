@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
-from runtime.errors import WrongSetup
+from runtime.errors import Transient, WrongSetup
 from schemas.topics import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("headrace.kafka")
@@ -28,6 +28,9 @@ GATHER = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 20}
 """Let the broker gather small messages for up to 20 ms: our code has no timer, and batches must not be of one row."""
 
 _COMMON = {"reconnect_backoff_max_ms": 1_000, "bootstrap_timeout_ms": BOOTSTRAP_MS}
+
+_reached: set[str] = set()
+"""Addresses where a broker has answered this process: if none does later, it is away, and the address is right."""
 
 Client = TypeVar("Client")
 
@@ -91,16 +94,21 @@ def connect(brokers: str, make: Callable[[], Client]) -> Client:
 
     Raises:
         WrongSetup: None answers within 15 seconds, or kafka-python lacks its checksum in C.
+        Transient: None answers any more.
     """
     if importlib.util.find_spec("crc32c") is None:
         raise WrongSetup("kafka-python runs without crc32c, 50 times slower: pip install 'kafka-python[crc32c]'")
     try:
-        return make()
+        made = make()
     except (KafkaTimeoutError, KafkaConnectionError, OSError) as error:
+        if brokers in _reached:
+            raise Transient(f"Kafka at {brokers} does not answer any more: {error}") from error
         raise WrongSetup(
             f"no Kafka answers at {brokers} within {BOOTSTRAP_MS // 1000} s ({error}). Start one (`headrace kafka "
             "start` or `docker compose up kafka`), or say where it is with HEADRACE_BROKERS=host:port."
         ) from error
+    _reached.add(brokers)
+    return made
 
 
 def _cured(made: KafkaConsumer) -> KafkaConsumer:

@@ -46,7 +46,6 @@ class KafkaLog:
         self._clock = clock or SystemClock()
         self._idle: list[KafkaConsumer] = []
         self._counts: dict[str, int] = {}
-        self._connected = False
 
     def partitions(self, topic: str) -> int:
         """Number of partitions of a topic; fixed while this process lives.
@@ -110,7 +109,7 @@ class KafkaLog:
                         if reached is not None and reached > position:
                             position, give_up = reached, self._clock.monotonic() + PATIENCE_SECONDS
                         self._still_patient(give_up, f"{place.topic}/{place.partition} at {position} of {stop}")
-            except KafkaError as error:
+            except (KafkaError, Transient) as error:
                 self._wait(give_up, error)
 
     def close(self) -> None:
@@ -140,7 +139,7 @@ class KafkaLog:
 
     @contextmanager
     def _client(self) -> Iterator[KafkaConsumer]:
-        consumer = self._idle.pop() if self._idle else self._connect()
+        consumer = self._idle.pop() if self._idle else clients.consumer(self._brokers, self._group, max_messages=2_000)
         try:
             yield consumer
         except KafkaError:  # a client that failed is not used again
@@ -151,26 +150,16 @@ class KafkaLog:
             raise
         self._idle.append(consumer)
 
-    def _connect(self) -> KafkaConsumer:
-        try:
-            consumer = clients.consumer(self._brokers, self._group, max_messages=2_000)
-        except WrongSetup as error:
-            if self._connected:  # it was there before, so it is away, not wrong
-                raise KafkaError(str(error)) from error
-            raise
-        self._connected = True
-        return consumer
-
     def _patiently(self, call: Callable[[KafkaConsumer], Answer]) -> Answer:
         give_up = self._clock.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 with self._client() as consumer:
                     return call(consumer)
-            except KafkaError as error:
+            except (KafkaError, Transient) as error:
                 self._wait(give_up, error)
 
-    def _wait(self, give_up: float, error: KafkaError) -> None:
+    def _wait(self, give_up: float, error: Exception) -> None:
         log.warning("log_unreadable", extra={"error": repr(error)})
         self._still_patient(give_up, repr(error))
         self._clock.sleep(PAUSE_SECONDS)
