@@ -16,21 +16,20 @@ from typing import TypeVar
 
 from runtime import logs
 from runtime.clock import SystemClock
-from runtime.errors import LeaseLost, WrongSetup
+from runtime.errors import Fatal, LeaseLost, Transient, WrongSetup
 from runtime.health import HealthServer
+from runtime.lease import Lease
 from runtime.metrics import Metrics
 from runtime.ports import Carrier, Handler
 from runtime.settings import ServiceSettings, read
-from runtime.worker import Lease, Worker
+from runtime.worker import Worker
 from schemas.pipeline import Pipeline, PipelineError, load
 
 S = TypeVar("S", bound=ServiceSettings)
 log = logging.getLogger("headrace.service")
 
-LIVE_SECONDS = 120.0
-"""A worker that has not finished a step for so long is stuck (a fit may take a while)."""
-
 DRAIN_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,9 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
     except (WrongSetup, PipelineError) as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - for the person who starts it
         code = 2
+    except (Transient, Fatal) as error:
+        _crashed(error)
+        code = 1
     _exit(code)
 
 
@@ -84,8 +86,7 @@ class Process:
 
     def __init__(self, context: Context, workers: Sequence[Worker]) -> None:
         self._context, self._workers = context, workers
-        self._ended = threading.Event()
-        self._stopping = threading.Event()
+        self._stopping = False
         self._failures: list[BaseException] = []
 
     def run(self) -> int:
@@ -106,9 +107,8 @@ class Process:
         return self._code(threads)
 
     def _wait(self, threads: Sequence[threading.Thread]) -> None:
-        while any(thread.is_alive() for thread in threads) and not self._failures and not self._stopping.is_set():
-            self._ended.wait(1.0)
-            self._ended.clear()
+        while any(thread.is_alive() for thread in threads) and not self._failures and not self._stopping:
+            self._context.clock.sleep(LOOK_SECONDS)
         self._stop()
         deadline = self._context.clock.monotonic() + DRAIN_SECONDS
         for thread in threads:
@@ -125,15 +125,13 @@ class Process:
         except WrongSetup as error:
             self._failures.append(error)
             print(f"{self._context.name}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the process tells it and ends
             self._failures.append(error)
-            log.critical("crashed", extra={"error": str(error), "kind": type(error).__name__}, exc_info=error)
-        finally:
-            self._ended.set()
+            _crashed(error)
 
     def _stop(self) -> None:
-        self._stopping.set()
-        self._ended.set()
+        """Only set flags: the signal handler calls this, perhaps in the middle of what holds a lock."""
+        self._stopping = True
         for worker in self._workers:
             worker.stop()
 
@@ -149,11 +147,14 @@ class Process:
                 _exit(1)
 
     def _live(self) -> dict[str, bool]:
-        now = self._context.clock.monotonic()
-        return {f"worker-{i}": now - worker.stepped_at < LIVE_SECONDS for i, worker in enumerate(self._workers)}
+        return {f"worker-{i}": worker.live for i, worker in enumerate(self._workers)}
 
     def _ready(self) -> dict[str, bool]:
         return {f"worker-{i}": worker.ready for i, worker in enumerate(self._workers)}
+
+
+def _crashed(error: BaseException) -> None:
+    log.critical("crashed", extra={"error": str(error), "kind": type(error).__name__}, exc_info=error)
 
 
 def _exit(code: int) -> None:

@@ -7,16 +7,17 @@ error leaves `run`, nothing of the poll was committed, and the supervisor starts
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar
 
 from runtime.clock import SystemClock
 from runtime.dead_letters import dead_letter
-from runtime.errors import InvalidMessage, LeaseLost, Transient
+from runtime.errors import InvalidMessage, Transient
+from runtime.lease import Lease
 from runtime.metrics import Metrics
 from runtime.ports import Carrier, Clock, Handler, Message, Outgoing, Place, Poll, Polled
+from runtime.pulse import Pulse
 
 log = logging.getLogger("headrace.worker")
 
@@ -26,34 +27,6 @@ POLL_SECONDS = 0.2
 COMMIT_SECONDS = 1.0
 TICK_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0)
-
-
-class Lease:
-    """Tells a process that stood still (SIGSTOP, a paused machine, swap) for most of its session time-out.
-
-    Such a process may have lost its partitions without knowing. It leaves before its next write.
-
-    Args:
-        clock: Whose monotonic time counts.
-        seconds: How long a stand-still may be; below the session time-out of 6 s.
-    """
-
-    def __init__(self, clock: Clock, seconds: float = 4.0) -> None:
-        self._clock, self._seconds = clock, seconds
-        self._beat: float | None = None  # counts from the first beat: connecting may take a while
-
-    def renew(self) -> None:
-        """Say that the process runs, whatever was before: at the start of a step, when nothing is polled yet."""
-        self._beat = self._clock.monotonic()
-
-    def check(self) -> None:
-        """Renew, or raise `LeaseLost` when that is too late. A thread calls it four times a second, too."""
-        now = self._clock.monotonic()
-        if self._beat is not None and now - self._beat > self._seconds:
-            raise LeaseLost(
-                f"this process stood still for {now - self._beat:.1f} s: another one may own its partitions"
-            )
-        self._beat = now
 
 
 class Worker:
@@ -82,36 +55,47 @@ class Worker:
         self._metrics = metrics or Metrics()
         self._clock = clock or SystemClock()
         self._lease = lease
-        self._stop = threading.Event()
+        self._stopping = False
         self._handled: dict[Place, int] = {}
         self._committed_at = self._ticked_at = self._clock.monotonic()
         self._failures = 0
         self._held: list[Polled] = []
         self._followed: Mapping[Place, int] = {}
         self.owned: set[Place] = set()
-        self.ready = False
-        self.stepped_at = self._clock.monotonic()
+        self._joined = not handler.inputs
+        self._catching_up = bool(handler.follows) and not handler.leads
+        self._pulse = Pulse(self._clock)
+
+    @property
+    def live(self) -> bool:
+        """Whether it gets on, or waits for something outside: a restart would not help then."""
+        return self._pulse.live
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is in its group, has caught up with what it follows, and finished a step a moment ago."""
+        return self._pulse.steps and self._joined and not self._catching_up
 
     def start(self) -> None:
         """Join the group and catch up with what is followed from the start."""
         if not self._handler.leads:
             self._follow()
         if self._handler.inputs:
-            self._carrier.subscribe(self._handler.inputs)
+            self._retry(lambda: self._carrier.subscribe(self._handler.inputs))
 
     def run(self) -> None:
         """Work until `stop`, then commit and leave the group. Any error of fate three leaves from here."""
         try:
             self.start()
-            while not self._stop.is_set():
+            while not self._stopping:
                 self.step()
             self._commit(wait=True)
         finally:
             self._carrier.close()
 
     def stop(self) -> None:
-        """End `run` after the step in progress; may be called from a signal handler or another thread."""
-        self._stop.set()
+        """End `run` after the step in progress; sets a flag, no more: signal handlers call it, and other threads."""
+        self._stopping = True
 
     def beat(self) -> None:
         """Say that the process runs; called four times a second from a thread, since a step may take minutes.
@@ -124,47 +108,45 @@ class Worker:
 
     def step(self, timeout: float = POLL_SECONDS) -> bool:
         """One round; True when there was something to do."""
-        if self._lease is not None:
-            self._lease.renew()
         poll = self._carrier.poll(timeout)
         self._take(poll)
         polled, self._held = self._held, []
-        if polled and not self._stop.is_set():
+        if polled and not self._stopping:
             self._process(polled)
         self._tick()
         if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self._commit()
-        self.stepped_at = self._clock.monotonic()
-        self.ready = bool(self.owned) or not self._handler.inputs or self._handler.leads
+        self._pulse.stepped()
         return bool(poll.polled or poll.gained or poll.lost)
 
     def _take(self, poll: Poll) -> None:
         """Note what a poll brought. Held messages of lost partitions go: another member handles them."""
+        self._joined = self._joined or poll.joined or bool(poll.gained)
         self._held = [run for run in self._held if _place(run) not in poll.lost] + [*poll.polled]
         self._rebalance(poll)
 
     def _follow(self) -> None:
-        carrier = self._carrier
+        carrier, self._catching_up = self._carrier, True
         positions = self._retry(lambda: self._handler.follow(carrier.log)) if self._handler.follows else {}
         ends = self._retry(lambda: {place: carrier.log.end(place) for place in positions})
         self._followed = positions
-        carrier.follow(positions)
-        while self._followed is positions and self._behind(ends) and not self._stop.is_set():
+        self._retry(lambda: carrier.follow(positions))
+        while self._followed is positions and self._behind(ends) and not self._stopping:
             self._catch_up()
+        self._catching_up = False
 
     def _behind(self, ends: Mapping[Place, int]) -> bool:
-        following = self._carrier.following()
+        following = self._retry(self._carrier.following)
         return any(following.get(place, 0) < end for place, end in ends.items())
 
     def _catch_up(self) -> None:
         """Handle what is followed; a leader's inputs, which come along, are held back until it has caught up."""
-        if self._lease is not None:
-            self._lease.renew()
         self._take(self._carrier.poll(POLL_SECONDS))
         followed = [run for run in self._held if _place(run) in self._followed]
         self._held = [run for run in self._held if _place(run) not in self._followed]
         if followed:
             self._process(followed)
+        self._pulse.moved()
 
     def _rebalance(self, poll: Poll) -> None:
         if not (poll.lost or poll.gained):
@@ -254,17 +236,20 @@ class Worker:
         seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
         self._failures += 1
         log.warning("retrying", extra={"error": str(error), "seconds": seconds})
-        if self._stop.is_set():
+        if self._stopping:
             raise error
-        self._clock.sleep(seconds)
+        with self._pulse.outside():
+            self._clock.sleep(seconds)
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
         if self._lease is not None:
             self._lease.check()
         if outgoing:
-            self._carrier.publish(outgoing)
-            self._carrier.confirm()
+            with self._pulse.outside():
+                self._carrier.publish(outgoing)
+                self._carrier.confirm()
             self._metrics.published(outgoing)
+        self._pulse.moved()
 
     def _tick(self) -> None:
         if self._clock.monotonic() - self._ticked_at >= TICK_SECONDS:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runtime.lease import Lease
 from runtime.memory import Group, MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.ports import Carrier, Header, LogReader, Message, Place
-from runtime.worker import Lease, Worker
+from runtime.worker import Worker
 from tests.contract.crashing import Crashing
 from tests.contract.handlers import DIGEST, HANDLERS, Surroundings
 from tests.contract.rig import GROUP, KILLED, Ending, Said
@@ -36,7 +37,8 @@ class MemoryMember:
             carrier = Crashing(carrier, options["crash_topic"], options["crash_after"], _die)
         self._all: list[Said] = []
         around = Surroundings(self._all.append, self._pause, options)
-        lease = Lease(broker.clock) if options.get("lease", True) else None
+        self._life = VirtualClock()  # moves only while this member stands still: no thread beats in memory
+        lease = Lease(self._life) if options.get("lease", True) else None
         self.worker = Worker(HANDLERS[handler](around), carrier, pipeline=DIGEST, clock=broker.clock, lease=lease)
         self._started = False
         self._ending: Ending | None = None
@@ -84,6 +86,7 @@ class MemoryMember:
 
     def thaw(self) -> None:
         self._broker.clock.advance(FROZEN_SECONDS)
+        self._life.advance(FROZEN_SECONDS)
         self._paused = False
         self._thawed.set()
         self._wait()

@@ -12,8 +12,9 @@ from typing import Any
 
 from runtime.clock import SystemClock
 from runtime.errors import LeaseLost
+from runtime.lease import Lease
 from runtime.ports import Carrier
-from runtime.worker import Lease, Worker
+from runtime.worker import Worker
 from tests.contract.crashing import Crashing
 from tests.contract.handlers import DIGEST, HANDLERS, Surroundings
 from tests.contract.rig import GROUP

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pytest
 
 from runtime.errors import DeliveryFailed, HoleFound, InvalidMessage, LeaseLost, Transient
+from runtime.lease import Lease
 from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.ports import LogReader, Outgoing, Place, Poll, Polled, Stored
-from runtime.worker import BACK_OFF_SECONDS, Lease, Worker
+from runtime.pulse import LIVE_SECONDS, READY_SECONDS
+from runtime.worker import BACK_OFF_SECONDS, Worker
 
 A, OUT, LETTERS = Place("a", 0), Place("out", 0), Place("dead-letters", 0)
 
@@ -22,6 +24,7 @@ class Script:
         self.told: list[tuple[str, object]] = []
         self.positions: dict[Place, int] = {}
         self.refuse = False
+        self.confirming: Callable[[], None] = lambda: None
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self.told.append(("subscribe", tuple(topics)))
@@ -46,6 +49,7 @@ class Script:
     def confirm(self) -> None:
         if self.refuse:
             raise DeliveryFailed("refused")
+        self.confirming()
         self.told.append(("confirm", None))
 
     def commit(self, positions: Mapping[Place, int], *, wait: bool = False) -> None:
@@ -266,6 +270,102 @@ def test_the_time_before_the_first_beat_does_not_count() -> None:
     clock.advance(5)
     with pytest.raises(LeaseLost):
         lease.check()
+
+
+def test_a_worker_that_waits_for_the_log_is_live_but_not_ready() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def wait() -> None:
+        world.clock.advance(10 * LIVE_SECONDS)
+        seen.append((world.worker.live, world.worker.ready))
+
+    world = World(Echo(), poll_of(gained=[A]), poll_of(("a", 0, [0])))
+    world.run(1)
+    world.carrier.confirming = wait
+    world.worker.step()
+    assert seen[0] == (True, False)
+    assert (world.worker.live, world.worker.ready) == (True, True)
+
+
+def test_a_worker_that_waits_for_the_world_to_come_back_is_live_but_not_ready() -> None:
+    failures = iter([True] * 100 + [False])
+    seen: list[tuple[bool, bool]] = []
+
+    def away(polled: Sequence[Polled]) -> None:  # noqa: ARG001 - what a handler's trouble is told
+        seen.append((world.worker.live, world.worker.ready))
+        if next(failures):
+            raise Transient("away")
+
+    world = World(Echo(trouble=away), poll_of(("a", 0, [0]), gained=[A]))
+    world.run(1)
+    assert world.clock.monotonic() > LIVE_SECONDS
+    assert {live for live, _ in seen} == {True}
+    assert not seen[-1][1]
+
+
+def test_a_worker_that_gets_nowhere_is_not_live() -> None:
+    seen: list[bool] = []
+
+    def hang(polled: Sequence[Polled]) -> None:  # noqa: ARG001 - what a handler's trouble is told
+        world.clock.advance(LIVE_SECONDS)
+        seen.append(world.worker.live)
+
+    world = World(Echo(trouble=hang), poll_of(("a", 0, [0]), gained=[A]))
+    world.run(1)
+    assert seen == [False]
+
+
+def test_every_restored_place_and_every_published_list_is_progress() -> None:
+    class Laborious(Echo):
+        def restore(self, place: Place, log: LogReader) -> Iterable[Outgoing]:
+            world.clock.advance(LIVE_SECONDS * 0.9)
+            live.append(world.worker.live)
+            return super().restore(place, log)
+
+        def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
+            for outgoing in super().handle(polled):
+                world.clock.advance(LIVE_SECONDS * 0.9)
+                live.append(world.worker.live)
+                yield outgoing
+
+    live: list[bool] = []
+    places = [A, Place("a", 1)]
+    world = World(Laborious(), poll_of(("a", 0, [0]), ("a", 1, [0]), gained=places))
+    world.run(1)
+    assert live == [True] * 4
+
+
+def test_who_has_joined_is_ready_even_without_a_partition_and_only_while_it_steps() -> None:
+    world = World(Echo(), poll_of(), poll_of()._replace(joined=True))
+    world.run(1)
+    assert not world.worker.ready
+    world.worker.step()
+    assert world.worker.ready
+    world.clock.advance(READY_SECONDS)
+    assert not world.worker.ready
+
+
+def test_who_has_not_caught_up_with_what_it_follows_is_not_ready() -> None:
+    ready: list[bool] = []
+    handler = Echo(leads=True, trouble=lambda polled: ready.append(world.worker.ready))  # noqa: ARG005
+    world = World(handler, poll_of(gained=[A]), poll_of(("f", 0, [0])), poll_of(("f", 0, [1])), followed=2)
+    world.run(1)
+    assert ready == [False, False]
+    assert world.worker.ready
+
+
+def test_a_broker_that_is_away_for_a_moment_hinders_nobody_from_joining() -> None:
+    class Away(Script):
+        def subscribe(self, topics: Sequence[str]) -> None:
+            super().subscribe(topics)
+            if len(self.of("subscribe")) < 3:
+                raise Transient("away")
+
+    world = World(Echo(), poll_of(("a", 0, [0]), gained=[A]))
+    world.carrier.__class__ = Away
+    world.run(1)
+    assert len(world.carrier.of("subscribe")) == 3
+    assert world.carrier.of("publish") == [[b"0"]]
 
 
 def test_a_leader_handles_all_that_it_follows_before_the_first_wish() -> None:
