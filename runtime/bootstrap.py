@@ -24,9 +24,12 @@ from runtime.settings import ServiceSettings, read
 from schemas import cloudevents
 from schemas.messages import PipelineAnnounced
 from schemas.pipeline import Pipeline, PipelineError, load
-from schemas.topics import BY_NAME, TOPICS, Topic
+from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic
 
 PARTITIONS, EVENT_PARTITIONS = 4, 6
+WINDOW_MS = 0
+"""Features are expressions over one event so far: none looks back."""
+SPANNING: frozenset[Retention] = frozenset({"windows", "outcomes", "horizon"})
 KEY = b"pipeline"
 ANNOUNCED = Place("pipeline", 0)
 
@@ -94,7 +97,7 @@ def bootstrap(
     wanted = {topic.physical(spec.pipeline): _shape(topic, spec, partitions, event_partitions) for topic in TOPICS}
     with topic_admin(brokers) as admin:
         existing = admin.existing(wanted)
-        _refuse_misfits(spec.pipeline, existing, partitions)
+        _refuse_misfits(spec, existing, partitions)
         missing = {name: shape for name, shape in wanted.items() if name not in existing}
         admin.create(missing, replication)
     announced = _announce(brokers, spec, text or _written_out(spec), partitions, clock or SystemClock())
@@ -104,14 +107,18 @@ def bootstrap(
 
 def _shape(topic: Topic, spec: Pipeline, partitions: int, event_partitions: int) -> TopicShape:
     counts = {"P": partitions, "any": event_partitions, "one": 1}
-    # Features are expressions over one event so far: none looks back, so the longest window is 0.
-    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=0)
+    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=WINDOW_MS)
     return TopicShape(counts[topic.partitions], config)
 
 
-def _refuse_misfits(pipeline: str, existing: Mapping[str, TopicShape], partitions: int) -> None:
-    shapes = {topic: existing.get(topic.physical(pipeline)) for topic in BY_NAME.values()}
-    found = [each for topic, shape in shapes.items() if shape for each in _misfits(topic, pipeline, shape, partitions)]
+def _refuse_misfits(spec: Pipeline, existing: Mapping[str, TopicShape], partitions: int) -> None:
+    shapes = {topic: existing.get(topic.physical(spec.pipeline)) for topic in BY_NAME.values()}
+    found = [
+        each
+        for topic, shape in shapes.items()
+        if shape
+        for each in (*_misfits(topic, spec.pipeline, shape, partitions), *_forgetful(topic, spec, shape))
+    ]
     if found:
         raise WrongSetup("topics that exist do not fit:\n" + "\n".join(f"  {each}" for each in found))
 
@@ -134,6 +141,20 @@ def _misfits(topic: Topic, pipeline: str, shape: TopicShape, partitions: int) ->
             f"{name} has cleanup.policy={shape.config.get('cleanup.policy')}, not {policy}: "
             f"{'only the newest message per key may go' if topic.compacted else 'compaction would tear holes'}. Mend: "
             f"kafka-configs.sh --alter --topic {name} --add-config cleanup.policy={policy}"
+        )
+
+
+def _forgetful(topic: Topic, spec: Pipeline, shape: TopicShape) -> Iterator[str]:
+    """What is said of a topic whose messages the broker deletes while the pipeline still needs them."""
+    kept = int(shape.config.get("retention.ms", "-1"))
+    wanted = topic.retention_ms(horizon_ms=spec.labels.horizon, window_ms=WINDOW_MS)
+    needed = wanted - topic.days * DAY_MS
+    if topic.retention in SPANNING and 0 <= kept < needed:
+        name = topic.physical(spec.pipeline)
+        yield (
+            f"{name} has retention.ms={kept}, and the pipeline reads back {needed} ms: a label that comes within its "
+            f"horizon would find nothing. Mend: kafka-configs.sh --alter --topic {name} "
+            f"--add-config retention.ms={wanted}"
         )
 
 

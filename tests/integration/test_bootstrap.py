@@ -32,9 +32,9 @@ def run(kafka: str, unique: str, partitions: int = 2, horizon: str = "24h") -> R
     return bootstrap(kafka, spec, text, partitions, 3)
 
 
-def make(kafka: str, name: str, partitions: int, policy: str = "delete") -> None:
+def make(kafka: str, name: str, partitions: int, policy: str = "delete", **config: str) -> None:
     with topic_admin(kafka) as admin:
-        admin.create({name: TopicShape(partitions, {"cleanup.policy": policy})}, 1)
+        admin.create({name: TopicShape(partitions, {"cleanup.policy": policy, **config})}, 1)
 
 
 def announced(kafka: str, unique: str) -> list[PipelineAnnounced]:
@@ -107,6 +107,27 @@ def test_another_cleanup_policy_is_refused_with_the_mend(kafka: str, unique: str
     make(kafka, physical(unique, topic), 2 if topic == "records" else 1, policy)
     with pytest.raises(WrongSetup, match=rf"{topic}.v1 has cleanup.policy={policy}(.|\n)*--add-config cleanup.policy="):
         run(kafka, unique)
+
+
+@pytest.mark.parametrize("topic", ["outcomes", "scored"])
+def test_a_retention_below_the_horizon_is_refused_with_the_mend(kafka: str, unique: str, topic: str) -> None:
+    hour, day = 3_600_000, 24 * 3_600_000
+    make(kafka, physical(unique, topic), 2, **{"retention.ms": str(day - hour)})
+    mend = rf"{topic}.v1 has retention.ms={day - hour}(.|\n)*--add-config retention.ms={8 * day}$"
+    with pytest.raises(WrongSetup, match=mend):
+        run(kafka, unique)
+
+
+@pytest.mark.parametrize(
+    ("topic", "kept"),
+    [("scored", 24 * 3_600_000), ("scored", -1), ("features", 1_000)],
+    ids=["horizon", "ever", "days"],
+)
+def test_a_retention_that_the_pipeline_can_live_with_is_named_only(
+    kafka: str, unique: str, topic: str, kept: int
+) -> None:
+    make(kafka, physical(unique, topic), 2, **{"retention.ms": str(kept)})
+    assert any(f"{topic}.v1: retention.ms={kept}" in each for each in run(kafka, unique).differs)
 
 
 def test_more_copies_than_brokers_are_refused_with_the_mend(kafka: str, unique: str) -> None:
