@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--events", type=int, default=300_000, help="events of the flat-out runs")
     given = parser.parse_args()
+    sys.setswitchinterval(0.0005)  # producing and reading share this interpreter: neither may wait for the other
     if not QUIX.exists():
         sys.exit(f"{QUIX} is missing: run `make bench`, which installs Quix Streams beside this environment")
     console = Console(stderr=True)

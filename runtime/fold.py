@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runtime.errors import NEW_GENERATION, HoleFound, WrongSetup
 from schemas import batch as b
@@ -108,7 +109,7 @@ class Fold:
                 self.highest[name] = max(time, self.highest.get(name, time))
         self._merge_watermarks(stream, headers.watermarks)
         if rows.num_rows and b.TIME in rows.schema.names:
-            newest = int(np.max(rows.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)))
+            newest = int(pc.max(rows.column(b.TIME)).value)
             self.highest[stream] = max(newest, self.highest.get(stream, newest))
 
     def _merge_watermarks(self, stream: str, marks: Mapping[int, b.Watermark]) -> None:
@@ -118,6 +119,9 @@ class Fold:
 
 
 Rejects = dict[int, list[b.Reject]]
+
+FEW = 32
+"""Rows up to which Python is faster than numpy."""
 
 
 def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
@@ -155,8 +159,8 @@ def _novel_rejects(tops: Mapping[int, int], rejects: Rejects) -> Rejects:
 
 
 def _novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
-    if not batch.num_rows:
-        return batch
+    if batch.num_rows <= FEW:
+        return _few_novel_rows(tops, batch)
     source, order = b.sources(batch), b.orders(batch)
     keep = np.ones(batch.num_rows, bool)
     for each in np.unique(source).tolist():
@@ -165,6 +169,17 @@ def _novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
         keep[rows] = order[rows] > reached[:-1]
         tops[each] = int(reached[-1])
     return batch if keep.all() else batch.filter(pa.array(keep))
+
+
+def _few_novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same row by row: a slow stream makes batches of a handful, and vectors pay by the call."""
+    keep = []
+    columns = [batch.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW)]
+    for source, position, row in zip(*columns, strict=True):
+        order = position << b.ROW_BITS | row
+        keep.append(order > tops.get(source, -1))
+        tops[source] = max(order, tops.get(source, -1))
+    return batch if all(keep) else batch.filter(pa.array(keep))
 
 
 def _raise_tops(tops: dict[int, int], rejects: Rejects) -> None:

@@ -28,6 +28,9 @@ from schemas.pipeline import Pipeline, PipelineError, load
 S = TypeVar("S", bound=ServiceSettings)
 log = logging.getLogger("headrace.service")
 
+SWITCH_SECONDS = 0.0005
+"""A message passes five threads of a process; at Python's default each hand-over may wait 5 ms for the interpreter."""
+
 DRAIN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
 
@@ -68,6 +71,7 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
         build: Makes the workers.
     """
     try:
+        sys.setswitchinterval(SWITCH_SECONDS)
         settings = read(kind)
         logs.configure(name, settings.instance, settings.log_level)
         context = Context(name, settings, load(settings.pipeline))

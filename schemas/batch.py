@@ -171,6 +171,11 @@ def decode(value: bytes | None) -> pa.RecordBatch:
         raise BatchError(f"not an Arrow batch: {error}") from error
 
 
+def _small(batch: pa.RecordBatch) -> bool:
+    """Whether the rows fit MAX_BYTES; the size of the buffers that they share with others is a cheap upper bound."""
+    return batch.get_total_buffer_size() <= MAX_BYTES or batch.nbytes <= MAX_BYTES  # type: ignore[no-any-return]
+
+
 def orders(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Order value of each row, shape (rows,)."""
     position = batch.column(POSITION).to_numpy(zero_copy_only=False)
@@ -189,7 +194,7 @@ def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
     A single row above MAX_BYTES stays whole: the topics take messages of sixteen times that.
     """
-    if batch.num_rows <= 1 or (batch.num_rows <= MAX_ROWS and batch.nbytes <= MAX_BYTES):
+    if batch.num_rows <= 1 or (batch.num_rows <= MAX_ROWS and _small(batch)):
         yield batch
     else:
         half = batch.num_rows // 2
