@@ -169,9 +169,10 @@ class Handler(Protocol):
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
         """Fold the messages into the state and yield what follows from them.
 
-        Each yielded list is confirmed before the next one is asked for. Messages of one list to one partition land in
-        their order. `InvalidMessage` and `Transient` may be raised before the first yield only, with the state
-        untouched: the worker calls again, without the invalid message or a little later.
+        Each yielded list is on the log before the next one is handed over, and the last one before the next poll; the
+        handler makes a list while the one before is on its way. Messages of one list to one partition land in order.
+        `InvalidMessage` and `Transient` may be raised before the first yield only, with the state untouched: the
+        worker calls again, without the invalid message or a little later.
         """
 
     def tick(self, now: int) -> Sequence[Outgoing]:

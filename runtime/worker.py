@@ -158,6 +158,7 @@ class Worker:
         log.info("rebalanced", extra={"lost": sorted(poll.lost), "gained": sorted(poll.gained)})
         for place in sorted(poll.gained):
             self._publish(self._restored(place))
+            self._confirm()
         if self._handler.leads:
             self._lead(poll)
 
@@ -186,8 +187,10 @@ class Worker:
     def _process(self, polled: Sequence[Polled]) -> None:
         began = self._clock.monotonic()
         handled, steps = self._begin(polled)
-        for outgoing in steps:
+        for outgoing in steps:  # while one list is on its way, the handler works on the next
+            self._confirm()
             self._publish(outgoing)
+        self._confirm()
         # A refused message at the end stays uncommitted: no output covers it yet, and a commit above them is a hole.
         for topic, partition, messages in handled:
             self._handled[Place(topic, partition)] = messages[-1].offset + 1
@@ -212,6 +215,7 @@ class Worker:
     def _refuse(self, polled: Sequence[Polled], error: InvalidMessage) -> list[Polled]:
         place = Place(error.topic, error.partition)
         self._publish([self._dead_letter(place, _find(polled, error), error)])
+        self._confirm()
         log.warning("message_refused", extra={"place": place, "offset": error.offset, "reason": error.reason})
         rest = [
             run if (run.topic, run.partition) != place
@@ -247,14 +251,19 @@ class Worker:
         if outgoing:
             with self._pulse.outside():
                 self._carrier.publish(outgoing)
-                self._carrier.confirm()
             self._metrics.published(outgoing)
+        self._pulse.moved()
+
+    def _confirm(self) -> None:
+        with self._pulse.outside():
+            self._carrier.confirm()
         self._pulse.moved()
 
     def _tick(self) -> None:
         if self._clock.monotonic() - self._ticked_at >= TICK_SECONDS:
             self._ticked_at = self._clock.monotonic()
             self._publish(self._handler.tick(self._clock.now()))
+            self._confirm()
 
     def _commit(self, *, wait: bool = False) -> None:
         self._committed_at = self._clock.monotonic()
