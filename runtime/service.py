@@ -5,6 +5,7 @@ Exit codes: 0 drained after SIGTERM, 1 crashed (start again), 2 wrong setup (a p
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,9 @@ log = logging.getLogger("headrace.service")
 
 SWITCH_SECONDS = 0.0005
 """A message passes five threads of a process; at Python's default each hand-over may wait 5 ms for the interpreter."""
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Hundreds of thousands of waiting rows are in plain dicts: looking through all of them often would be a pause each."""
 
 DRAIN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -72,6 +76,7 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
     """
     try:
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(*GC_THRESHOLDS)
         settings = read(kind)
         logs.configure(name, settings.instance, settings.log_level)
         context = Context(name, settings, load(settings.pipeline))
