@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Mapping
 
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """The exit code of a command; what a person has to mend is said on stderr, never as a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
+    logging.getLogger("headrace").addHandler(logging.NullHandler())  # a command speaks for itself; clients' logs do not
     try:
         application(given[0] if given else None)(args=given, prog_name="headrace")
     except SystemExit as end:  # how the parser ends, wrong arguments included
