@@ -19,6 +19,7 @@ from typing import Any
 from headrace.local_kafka.errors import JarChangedError, JarsUnavailableError, NotInstalledError
 
 LOCK = Path(__file__).parent.parent / "kafka_jars" / "jgo.lock.toml"
+CENTRAL = "Maven Central"
 PARALLEL_DOWNLOADS = 8
 DOWNLOAD_TIMEOUT_S = 30
 
@@ -49,7 +50,7 @@ def locked_jars(lock: Path = LOCK) -> list[Jar]:
     return [Jar(e["groupId"], e["artifactId"], e["version"], e.get("classifier", ""), e["sha256"]) for e in entries]
 
 
-def fetch_jars(cache: Path, repository: str, progress: Progress | None = None) -> list[Path]:
+def fetch_jars(cache: Path, repository: str | None, progress: Progress | None = None) -> list[Path]:
     """Make sure that all locked jars are in the cache and give their paths.
 
     Raises:
@@ -75,7 +76,7 @@ def show_on_stderr(done: int, total: int) -> None:
         sys.stderr.flush()
 
 
-def _fetch_all(jars: list[Jar], folder: Path, repository: str) -> Iterable[None]:
+def _fetch_all(jars: list[Jar], folder: Path, repository: str | None) -> Iterable[None]:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         context = _maven(Path(scratch), repository)
         with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
@@ -87,7 +88,7 @@ def _fetch_all(jars: list[Jar], folder: Path, repository: str) -> Iterable[None]
                 pool.shutdown(cancel_futures=True)
 
 
-def _fetch(jar: Jar, folder: Path, context: Any, repository: str) -> None:
+def _fetch(jar: Jar, folder: Path, context: Any, repository: str | None) -> None:
     try:
         component = context.project(jar.group, jar.artifact).at_version(jar.version)
         path = Path(component.artifact(jar.classifier, "jar").resolve())
@@ -96,21 +97,21 @@ def _fetch(jar: Jar, folder: Path, context: Any, repository: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != jar.sha256:
         raise JarChangedError(
-            f"{jar.name} from {repository} has SHA-256 {found}, but the lock says {jar.sha256}: "
+            f"{jar.name} from {repository or CENTRAL} has SHA-256 {found}, but the lock says {jar.sha256}: "
             "it was not used. Check the mirror (HEADRACE_MAVEN_REPOSITORY) or the proxy between."
         )
     path.replace(folder / jar.name)
 
 
-def _no_download(jar: Jar, folder: Path, repository: str, error: Exception) -> str:
+def _no_download(jar: Jar, folder: Path, repository: str | None, error: Exception) -> str:
     return (
-        f"cannot download {jar.name}, a part of Kafka, from {repository}: {error}. "
+        f"cannot download {jar.name}, a part of Kafka, from {repository or CENTRAL}: {error}. "
         "Connect to the network for the first start, set HEADRACE_MAVEN_REPOSITORY to a mirror, "
         f"copy the jars into {folder}, or use a Kafka that already runs."
     )
 
 
-def _maven(scratch: Path, repository: str) -> Any:
+def _maven(scratch: Path, repository: str | None) -> Any:
     try:
         maven = importlib.import_module("jgo.maven")
     except ImportError as error:
@@ -118,6 +119,6 @@ def _maven(scratch: Path, repository: str) -> Any:
     return maven.MavenContext(
         repo_cache=scratch,
         local_repos=[],
-        remote_repos={"repository": repository},
+        remote_repos={"mirror": repository} if repository else None,
         timeout=DOWNLOAD_TIMEOUT_S,
     )

@@ -5,8 +5,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
-
 
 class LocalKafkaSettings(BaseSettings):
     """Where jars are kept and where they come from; read when a broker starts, never at import."""
@@ -16,8 +14,8 @@ class LocalKafkaSettings(BaseSettings):
     cache_dir: Path | None = Field(
         default=None, description="Directory for downloads; by default `headrace` in the user's cache directory."
     )
-    maven_repository: str = Field(
-        default=MAVEN_CENTRAL, description="Address of the Maven repository, for networks that have their own mirror."
+    maven_repository: str | None = Field(
+        default=None, description="URL of a mirror of Maven Central; by default Maven Central itself."
     )
     xdg_cache_home: Path | None = Field(
         default=None,
