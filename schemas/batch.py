@@ -144,7 +144,9 @@ def decode_headers(headers: Sequence[tuple[str, bytes]]) -> Headers:
     return Headers(**{name: _decode_header(name, value) for name, value in headers if name in _FIELDS})
 
 
-def _decode_header(name: str, value: bytes) -> Any:
+def _decode_header(name: str, value: bytes | None) -> Any:
+    if value is None:
+        raise BatchError(f"header {name!r} is null")
     try:
         return _DECODERS[name].decode(value) if name in _DECODERS else value.decode()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -102,13 +102,13 @@ def encode(
     return msgspec.json.encode(envelope), [("content-type", CONTENT_TYPE)]
 
 
-def decode(value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Envelope:
+def decode(value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Envelope:
     """The envelope of a structured message; EnvelopeError where it is none.
 
-    A missing content type is forgiven, another one is not.
+    A missing or null content type is forgiven, another one is not.
     """
     for name, given in headers:
-        if name.lower() == "content-type" and not _is_cloudevent(given):
+        if name.lower() == "content-type" and given is not None and not _is_cloudevent(given):
             shown = given.decode(errors="replace")
             raise EnvelopeError(f"content-type is {shown!r}; send {MEDIA_TYPE}")
     try:

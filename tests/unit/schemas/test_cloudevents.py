@@ -69,6 +69,10 @@ def test_the_content_type_may_be_written_in_any_way(content_type: bytes) -> None
     assert decode(wish_bytes(), [("Content-Type", content_type)]).read(Wish) == WISH
 
 
+def test_a_null_content_type_is_forgiven_like_a_missing_one() -> None:
+    assert decode(wish_bytes(), [("content-type", None)]).read(Wish) == WISH
+
+
 def test_extension_attributes_are_ignored() -> None:
     value = wish_bytes()[:-1] + b',"traceparent":"00-1","partitionkey":"a"}'
     assert decode(value).read(Wish) == WISH
