@@ -14,6 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from headrace.following import whole
 from headrace.loop import Loop, memory_broker
 from headrace.report import episodes, members, newest_per_key, predictions
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
@@ -89,12 +90,10 @@ def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lamb
 
 def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
     """Copy a topic, every message at its offset."""
-    for partition in range(log.partitions(topic)):
-        place = Place(topic, partition)
-        for message in log.read(place, log.begin(place), log.end(place)):
-            while len(broker.log(place)) < message.offset:
-                broker.skip(place)
-            broker.append(place, message.value, message.key, message.headers)
+    for place, message in whole(log, topic):
+        while len(broker.log(place)) < message.offset:
+            broker.skip(place)
+        broker.append(place, message.value, message.key, message.headers)
 
 
 def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader) -> None:
@@ -171,9 +170,8 @@ def _steps(
 
 def _pools(log: LogReader) -> dict[int, Message]:
     """The announcement of each pool by its version."""
-    place = Place("models", 0)
     found: dict[int, Message] = {}
-    for message in log.read(place, log.begin(place), log.end(place)):
+    for _, message in whole(log, "models"):
         if (message.key or b"").endswith(b"/pool"):
             pool = decode_event(message.value or b"", message.headers).read(Pool)
             found.setdefault(pool.version, message)
@@ -181,13 +179,7 @@ def _pools(log: LogReader) -> dict[int, Message]:
 
 
 def _rows(log: LogReader, topic: str) -> dict[str, object]:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for partition in range(log.partitions(topic)):
-            place = Place(topic, partition)
-            for message in log.read(place, log.begin(place), log.end(place)):
-                yield b.decode(message.value)
-
-    return _keyed(batches())
+    return _keyed(b.decode(message.value) for _, message in whole(log, topic))
 
 
 def _keyed(batches: Iterator[pa.RecordBatch]) -> dict[str, object]:

@@ -27,6 +27,13 @@ class Follower:
                 self._positions[place] = end
 
 
+def whole(log: LogReader, topic: str) -> Iterator[tuple[Place, Message]]:
+    """Every message of a topic that is kept by now, partition after partition."""
+    for place in places(log, topic):
+        for message in log.read(place, log.begin(place), log.end(place)):
+            yield place, message
+
+
 def places(log: LogReader, topic: str) -> list[Place]:
     """All partitions of a topic."""
     return [Place(topic, partition) for partition in range(log.partitions(topic))]

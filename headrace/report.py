@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from headrace.following import places, whole
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
 from schemas import batch as b
@@ -94,21 +95,16 @@ def report(log: LogReader) -> Report:
 
 def batches(log: LogReader, topic: str) -> Iterator[pa.RecordBatch]:
     """Every row of a batch topic once, per partition in order, copies dropped."""
-    for partition in range(log.partitions(topic)):
-        place = Place(topic, partition)
-        fold = Fold((topic,))
-        for message in log.read(place, log.begin(place), log.end(place)):
-            batch = b.decode(message.value)
-            yield fold.take(topic, message.offset, batch, b.decode_headers(message.headers))[0]
+    folds = {place: Fold((topic,)) for place in places(log, topic)}
+    for place, message in whole(log, topic):
+        batch = b.decode(message.value)
+        yield folds[place].take(topic, message.offset, batch, b.decode_headers(message.headers))[0]
 
 
 def examples(log: LogReader) -> pl.DataFrame:
     """The labelled rows in the order of their labels, columns COLUMNS; an event id counts once."""
-    parts: list[pl.DataFrame] = []
-    for partition in range(log.partitions("examples")):
-        place = Place("examples", partition)
-        messages = log.read(place, log.begin(place), log.end(place))
-        parts.extend(pl.DataFrame(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID) for message in messages)
+    messages = (message for _, message in whole(log, "examples"))
+    parts = [pl.DataFrame(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID) for message in messages]
     rows = pl.concat(parts) if parts else _nothing()
     return rows.unique(b.EVENT_ID, keep="first", maintain_order=True).sort("_label_time", b.SOURCE, b.POSITION, b.ROW)
 
@@ -138,8 +134,7 @@ def _read(message: Message, model: type[Fact]) -> dict[str, Any]:
 
 def count(log: LogReader, topic: str) -> int:
     """Messages of a topic."""
-    places = [Place(topic, partition) for partition in range(log.partitions(topic))]
-    return sum(1 for place in places for _ in log.read(place, log.begin(place), log.end(place)))
+    return sum(1 for _ in whole(log, topic))
 
 
 def distinct_predictions(log: LogReader) -> int:
@@ -149,9 +144,7 @@ def distinct_predictions(log: LogReader) -> int:
 
 def predictions(log: LogReader) -> Iterator[Message]:
     """Every message of the topic predictions."""
-    for partition in range(log.partitions("predictions")):
-        place = Place("predictions", partition)
-        yield from log.read(place, log.begin(place), log.end(place))
+    return (message for _, message in whole(log, "predictions"))
 
 
 def _nothing() -> pl.DataFrame:

@@ -23,8 +23,9 @@ from runtime.errors import HeadraceError
 from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
-from schemas.encoding import Encoding, FeatureType
+from schemas.encoding import Encoding
 from schemas.messages import Member
+from schemas.spec import FeatureType
 
 TRUSTED = (
     "functools.partial",

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.encoding import Encoding, FeatureType
+from schemas.encoding import Encoding
 from schemas.messages import Cause, Scalar
+from schemas.spec import FeatureType
 
 MANIFEST, MODEL, WARMUP = "manifest.json", "model.skops", "warmup.arrow"
 SHA256 = "^[0-9a-f]{64}$"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-FeatureType = Literal["number", "category"]
+from schemas.spec import FeatureType
+
 Matrix = npt.NDArray[np.float64]
 
 LARGEST = 1e30

@@ -14,9 +14,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from headrace.following import whole
 from headrace.report import predictions
 from headrace.rows import Options, messages
-from runtime.ports import Place
 from schemas import batch as b
 from schemas.cloudevents import decode
 from tests.e2e.running import Running, running, until
@@ -114,8 +114,6 @@ def _predicted(system: Running) -> Counter[str]:
 
 def _joined(system: Running) -> Counter[str]:
     found: Counter[str] = Counter()
-    for partition in range(4):
-        place = Place("examples", partition)
-        for message in system.log.read(place, system.log.begin(place), system.log.end(place)):
-            found.update(b.decode(message.value).column(b.EVENT_ID).to_pylist())
+    for _, message in whole(system.log, "examples"):
+        found.update(b.decode(message.value).column(b.EVENT_ID).to_pylist())
     return found

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from schemas.artefact import MODEL, Dataset, Manifest, model_digest, sha256
-from schemas.encoding import FeatureType
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
+from schemas.spec import FeatureType
 from services.training.domain.fitting import Fit
 from services.training.domain.rows import content_digest, times
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas import batch as b
-from schemas.encoding import Encoding, FeatureType, learn
+from schemas.encoding import Encoding, learn
+from schemas.spec import FeatureType
 from services.training.domain.check import Verdict, judge
 from services.training.domain.estimators import Classifier, Recipe
 from services.training.domain.rows import numbers

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from schemas import batch as b
 from schemas.artefact import Dataset
-from schemas.encoding import FeatureType
+from schemas.spec import FeatureType
 
 Int64 = npt.NDArray[np.int64]
 
