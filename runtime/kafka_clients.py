@@ -22,6 +22,8 @@ MAX_POLL_INTERVAL_MS = 600_000
 """A fit may take minutes; a process that is alive keeps its partitions meanwhile."""
 BOOTSTRAP_MS = 15_000
 FETCH_WAIT_MS = 100
+LINGER_MS = 2
+"""What a handler publishes at once goes out in one request, and its readers find it in one fetch."""
 LARGEST = MAX_MESSAGE_BYTES + (2 << 20)
 """Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""
 GATHER = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 20}
@@ -70,7 +72,7 @@ def producer(brokers: str) -> KafkaProducer:
     settings: dict[str, Any] = {
         "acks": "all",
         "enable_idempotence": True,
-        "linger_ms": 0,
+        "linger_ms": LINGER_MS,
         "delivery_timeout_ms": 2**31 - 1,
         "batch_size": 1 << 20,  # far below the topics' limits: a batch that the client has to split confuses its flush
         "max_request_size": LARGEST,

@@ -176,7 +176,10 @@ class Handler(Protocol):
         """
 
     def tick(self, now: int) -> Sequence[Outgoing]:
-        """What the mere passing of time makes happen; called about once a second, `now` in milliseconds."""
+        """What the mere passing of time makes happen, `now` in milliseconds; called about once a second.
+
+        Every commit comes right behind it: what `handle` kept back of the messages so far has to be said here.
+        """
 
     def forget(self, place: Place) -> None:
         """Drop the state of a lost partition; unknown places are fine."""

@@ -25,7 +25,6 @@ Answer = TypeVar("Answer")
 
 POLL_SECONDS = 0.2
 COMMIT_SECONDS = 1.0
-TICK_SECONDS = 1.0
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0)
 
 
@@ -57,7 +56,7 @@ class Worker:
         self._lease = lease
         self._stopping = False
         self._handled: dict[Place, int] = {}
-        self._committed_at = self._ticked_at = self._clock.monotonic()
+        self._committed_at = self._clock.monotonic()
         self._failures = 0
         self._held: list[Polled] = []
         self._followed: Mapping[Place, int] = {}
@@ -89,7 +88,7 @@ class Worker:
             self.start()
             while not self._stopping:
                 self.step()
-            self._commit(wait=True)
+            self._settle(wait=True)
         finally:
             self._carrier.close()
 
@@ -113,9 +112,8 @@ class Worker:
         polled, self._held = self._held, []
         if polled and not self._stopping:
             self._process(polled)
-        self._tick()
         if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
-            self._commit()
+            self._settle()
         self._pulse.stepped()
         return bool(poll.polled or poll.gained or poll.lost)
 
@@ -259,14 +257,11 @@ class Worker:
             self._carrier.confirm()
         self._pulse.moved()
 
-    def _tick(self) -> None:
-        if self._clock.monotonic() - self._ticked_at >= TICK_SECONDS:
-            self._ticked_at = self._clock.monotonic()
-            self._publish(self._handler.tick(self._clock.now()))
-            self._confirm()
-
-    def _commit(self, *, wait: bool = False) -> None:
+    def _settle(self, *, wait: bool = False) -> None:
+        """Let the handler say what it has kept back, then commit: a commit above all output would be a hole."""
         self._committed_at = self._clock.monotonic()
+        self._publish(self._handler.tick(self._clock.now()))
+        self._confirm()
         if positions := self._committable():
             self._carrier.commit(positions, wait=wait)
 

@@ -72,8 +72,8 @@ class Features:
             yield examples
 
     def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - all time is event time
-        """Nothing."""
-        return ()
+        """How far the join has read where no example has said it."""
+        return [each for joiner in self._joiners.values() for each in joiner.tick()]
 
     def forget(self, place: Place) -> None:
         """Drop what is known of a lost partition."""

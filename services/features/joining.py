@@ -43,6 +43,7 @@ class Joiner:
         self._none = _examples_schema(features).empty_table().combine_chunks()
         self._join = Join(spec.labels.horizon, spec.drift.lateness)
         self._fold = Fold(INPUTS)
+        self._said = self._fold.through(), dict(self._fold.marks)
         self._clock: int | None = None
         self._topic_id = ""
 
@@ -68,28 +69,37 @@ class Joiner:
         for topic, each in inputs_again(log, self._fold, tail.marks, self._partition):
             self._take(topic, [each])
         self._fold.marks.update(tail.marks)
+        self._said = self._fold.through(), dict(self._fold.marks)
         owed = self._join.outcome()
         if not owed.examples:
             return self._dead_letters(owed)
-        return [*self._dead_letters(owed), *self._examples(owed, self._fold.through(), dict(self._fold.marks))]
+        return [*self._dead_letters(owed), *self._examples(owed)]
 
     def handle(
         self, messages: Mapping[str, Sequence[Decoded]], metrics: Metrics
     ) -> tuple[list[Outgoing], list[Outgoing]]:
-        """Dead letters, and the examples that may be published when those are on the log."""
+        """Dead letters, and the examples that may be published when those are on the log.
+
+        Where nothing came of the messages, `tick` tells that they are covered: most rows wait long for their labels.
+        """
         fresh = {
             topic: [each for each in messages.get(topic, ()) if not self._fold.seen(topic, each.offset)]
             for topic in INPUTS
         }
         if not any(fresh.values()):
             return [], []
-        before, marks = self._fold.through(), dict(self._fold.marks)
         for topic, new in fresh.items():
             self._take(topic, new)
         self._expire()
         outcome = self._join.outcome()
+        if outcome == Outcome():
+            return [], []
         _count(outcome, metrics)
-        return self._dead_letters(outcome), self._examples(outcome, before, marks)
+        return self._dead_letters(outcome), self._examples(outcome)
+
+    def tick(self) -> list[Outgoing]:
+        """A message without rows that says how far the inputs were read, where no other has said it yet."""
+        return [] if self._fold.marks == self._said[1] else self._examples(Outcome())
 
     def _take(self, topic: str, messages: Sequence[Decoded]) -> None:
         parts = [self._fold.take(topic, each.offset, each.batch, each.headers)[0] for each in messages]
@@ -107,8 +117,9 @@ class Joiner:
             self._clock = now if self._clock is None else max(now, self._clock)
             self._join.expire(self._clock)
 
-    def _examples(self, outcome: Outcome, before: b.Through, marks: Mapping[str, int]) -> list[Outgoing]:
+    def _examples(self, outcome: Outcome) -> list[Outgoing]:
         """An input that did not move has an empty range: `first` is its mark + 1, `last` its mark."""
+        (before, marks), self._said = self._said, (self._fold.through(), dict(self._fold.marks))
         rows = arrange(outcome.examples) if outcome.examples else self._empty()
         headers = b.Headers(
             pipeline=self._digest,

@@ -105,7 +105,7 @@ class MemoryMember:
     def drain(self) -> Ending:
         if self._ending is None:
             self.worker.stop()
-            self.worker._commit(wait=True)
+            self.worker._settle(wait=True)
             self._end(Ending(0))
         return self._ending or Ending(0)
 

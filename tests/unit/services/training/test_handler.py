@@ -348,7 +348,7 @@ def test_a_wish_that_was_taken_and_committed_survives_a_kill_before_its_fit() ->
     loop.wish("w0", "pin")  # is answered, so that the store cannot hold back the poll
     loop.wish("w1")
     loop.run()
-    worker._commit()
+    worker._settle()
     assert ("w0", "refused") in loop.steps()
     assert json.loads(loop.log("state")[-1].value or b"")["wishes"].keys() == {"w1"}
 
