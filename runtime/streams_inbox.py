@@ -19,6 +19,7 @@ MAX_MESSAGES = 1024
 MAX_BYTES = 32 << 20
 PAUSE_SECONDS = 0.01
 TURNS = 8
+"""Faust spreads what one fetch brought over several turns of its loop; so many without a message end it."""
 
 
 class Inbox:
@@ -98,7 +99,7 @@ class Inbox:
             self._loop.call_soon(self._tell, self._puts, TURNS)
 
     def _tell(self, puts: int, turns: int) -> None:
-        """Wake the worker when nothing more comes in: Faust spreads what one fetch brought over turns of the loop."""
+        """Wake the worker when nothing more comes in: woken by the first message, it would leave the others behind."""
         if turns:
             left = turns - 1 if puts == self._puts else TURNS
             self._loop.call_soon(self._tell, self._puts, left)

@@ -130,16 +130,27 @@ def _is_cloudevent(content_type: bytes) -> bool:
 # --- predictions ------------------------------------------------------------------------------
 
 
-def encode_predictions(frame: pl.DataFrame, spec: Pipeline) -> list[bytes]:
-    """One structured CloudEvent per row, equal to what `encode` gives for its Prediction.
+class Predictions:
+    """Makes the messages of a pipeline's predictions.
 
-    Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_prediction` (the
-    probability of the second class or null) and `_pool` (null or 0 where there is none).
+    Args:
+        spec: The pipeline.
     """
-    envelope = pl.struct(*_envelope(spec), _data(spec).alias("data"))
-    encoded = frame.select(envelope.struct.json_encode().cast(pl.Binary).alias("value"))
-    values: list[bytes] = encoded.to_series().to_list()
-    return values
+
+    def __init__(self, spec: Pipeline) -> None:
+        envelope = pl.struct(*_envelope(spec), _data(spec).alias("data"))
+        value = envelope.struct.json_encode().cast(pl.Binary)
+        key = pl.coalesce("_entity", "_event_id").cast(pl.Binary)
+        self._columns = [key.alias("key"), value.alias("value")]
+
+    def encode(self, frame: pl.DataFrame) -> tuple[list[bytes], list[bytes]]:
+        """Key and value of each row: a structured CloudEvent, equal to what `encode` gives for its Prediction.
+
+        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_prediction` (the
+        probability of the second class or null) and `_pool` (null or 0 where there is none).
+        """
+        key, value = frame.select(self._columns)
+        return key.to_list(), value.to_list()
 
 
 PREDICTION_HEADERS: KafkaHeaders = [("content-type", CONTENT_TYPE)]

@@ -11,8 +11,8 @@ CLUSTER = "aGVhZHJhY2UtbG9jYWwtMQ"
 """The cluster's id: any 16 bytes in base64; fixed, so that a directory stays the same cluster."""
 
 _HEAP = ("-Xms256m", "-Xmx512m")
-# A broker that starts fast on a busy laptop: no second compiler, no parallel collector.
-_START_FAST = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_OPTIONS = ("-XX:+UseSerialGC", "-Xshare:auto")  # one collector thread: the services need the cores
+_BRIEF = "-XX:TieredStopAtLevel=1"  # what ends after a second never earns back the second compiler's work
 _FORMAT_TIMEOUT_S = 60
 
 
@@ -30,14 +30,14 @@ def java_command(jars: list[Path]) -> list[str]:
         ) from error
     class_path = ":".join(str(jar) for jar in jars)
     logging = f"-Dlog4j2.configurationFile={LOGGING}"
-    return [str(java), *_HEAP, *_START_FAST, logging, "-cp", class_path]
+    return [str(java), *_HEAP, *_OPTIONS, logging, "-cp", class_path]
 
 
 def format_storage(java: list[str], data: Path, properties: Path) -> None:
     """Prepare an empty data directory for its first start; one that was prepared stays as it is."""
     if (data / "meta.properties").exists():
         return
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(properties)]
+    command = [*java, _BRIEF, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(properties)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)
     if done.returncode:
         raise BrokerFailedError(f"Kafka cannot prepare {data}: {(done.stdout + done.stderr).strip()[-2000:]}")

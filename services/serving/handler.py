@@ -53,7 +53,8 @@ class Serving:
     leads = False
 
     def __init__(self, spec: Pipeline, load: Callable[[Member], Scorer], metrics: Metrics | None = None) -> None:
-        self._spec, self._load, self._metrics = spec, load, metrics or Metrics()
+        self._load, self._metrics = load, metrics or Metrics()
+        self._encoder = cloudevents.Predictions(spec)
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
         self._announced = Announced()
@@ -168,8 +169,7 @@ class Serving:
         if not rows.num_rows:
             return []
         frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
-        keys = frame.select(pl.coalesce(b.ENTITY, b.EVENT_ID).cast(pl.Binary)).to_series().to_list()
-        values = cloudevents.encode_predictions(frame, self._spec)
+        keys, values = self._encoder.encode(frame)
         told = zip(repeat("predictions"), partitions, values, keys, repeat(cloudevents.PREDICTION_HEADERS))
         return list(map(_outgoing, told))
 

@@ -133,8 +133,23 @@ async def test_a_waiting_worker_is_woken_by_a_message() -> None:
     worker = threading.Thread(target=lambda: polls.append(box.take(30)))
     worker.start()
     box.put(FIRST, message(0))
-    worker.join(10)
+    await asyncio.to_thread(worker.join, 10)
     assert offsets(polls[0]) == {0: [0]}
+
+
+@in_a_loop
+async def test_a_waiting_worker_finds_what_comes_turn_by_turn_as_a_whole() -> None:
+    box = await inbox()
+    box.take(0)
+    polls: list[Poll] = []
+    worker = threading.Thread(target=lambda: polls.append(box.take(30)))
+    worker.start()
+    for offset in range(4):
+        box.put(FIRST, message(offset))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.to_thread(worker.join, 10)
+    assert offsets(polls[0]) == {0: [0, 1, 2, 3]}
 
 
 @in_a_loop

@@ -13,9 +13,9 @@ from schemas.cloudevents import (
     NO_OUTPUT,
     THRESHOLD,
     EnvelopeError,
+    Predictions,
     decode,
     encode,
-    encode_predictions,
     source_of,
 )
 from schemas.messages import Prediction, Source, Wish, moment
@@ -142,7 +142,8 @@ def expected(row: dict[str, Any], spec: Pipeline) -> bytes:
 
 @given(st.lists(ROWS, max_size=5), st.sampled_from([SHOP, UP_DOWN]))
 def test_the_columnar_encoder_says_what_the_models_say(rows: list[dict[str, Any]], spec: Pipeline) -> None:
-    values = encode_predictions(pl.DataFrame(rows, schema=SCHEMA), spec)
+    keys, values = Predictions(spec).encode(pl.DataFrame(rows, schema=SCHEMA))
+    assert keys == [(row["_event_id"] if row["_entity"] is None else row["_entity"]).encode() for row in rows]
     assert [json.loads(value) for value in values] == [json.loads(expected(r, spec)) for r in rows]
     for value in values:
         envelope = decode(value, [("content-type", CONTENT_TYPE)])
@@ -152,7 +153,7 @@ def test_the_columnar_encoder_says_what_the_models_say(rows: list[dict[str, Any]
 def one(**changes: object) -> Prediction:
     row = dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1, **changes}
     frame = pl.DataFrame([row], schema=SCHEMA)
-    return decode(encode_predictions(frame, UP_DOWN)[0]).read(Prediction)
+    return decode(Predictions(UP_DOWN).encode(frame)[1][0]).read(Prediction)
 
 
 def test_a_number_that_is_none_becomes_null_with_a_reason() -> None:

@@ -18,6 +18,7 @@ from tests.unit.services.features.world import (
     label,
     letters,
     messages,
+    rest,
     rows,
 )
 
@@ -152,7 +153,7 @@ def test_coverage_of_examples_is_contiguous_for_both_inputs_and_carries_both_wat
             on.append(Place("labels", 0), label(n, 1000 * n + 500))
         if n % 7 == 0:
             drain(*group)
-    drain(*group)
+    rest(*group)
     for partition in range(P):
         marks = {"scored": -1, "outcomes": -1}
         fold = Fold(("examples",))

@@ -11,7 +11,7 @@ from runtime.memory import MemoryBroker, MemoryCarrier, VirtualClock
 from runtime.metrics import Metrics
 from runtime.ports import Handler, LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Stage, decode
-from runtime.worker import Worker
+from runtime.worker import COMMIT_SECONDS, Worker
 from schemas import batch as b
 from schemas.pipeline import parse
 from services.features.handler import Features
@@ -140,6 +140,13 @@ def label(number: int | str, known: int, back: bool = True) -> bytes:
 def drain(*processes: Process) -> None:
     while sum(process.step() for process in processes):
         pass
+
+
+def rest(*processes: Process) -> None:
+    """Drain, and let the second pass in which everybody says what is left."""
+    drain(*processes)
+    processes[0].on.clock.advance(COMMIT_SECONDS)
+    drain(*processes)
 
 
 def everybody(on: MemoryBroker, max_messages: int = 50) -> list[Process]:
