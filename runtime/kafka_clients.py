@@ -22,7 +22,7 @@ MAX_POLL_INTERVAL_MS = 600_000
 """A fit may take minutes; a process that is alive keeps its partitions meanwhile."""
 BOOTSTRAP_MS = 15_000
 FETCH_WAIT_MS = 100
-LINGER_MS = 2
+LINGER_MS = 1
 """What a handler publishes at once goes out in one request, and its readers find it in one fetch."""
 LARGEST = MAX_MESSAGE_BYTES + (2 << 20)
 """Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""

@@ -55,6 +55,7 @@ class Manifest(_Closed):
     pipeline_digest: str = Field(description="Digest of the specification that it was fitted for.")
     features: dict[str, FeatureType] = Field(min_length=1, description="Its inputs, in order.")
     vocabulary: dict[str, tuple[str, ...]] = Field(description="Known values of each category; the index is the code.")
+    fill: dict[str, float] = Field(description="What counts where a feature is missing; the others stay missing.")
     classes: tuple[bool | str, bool | str] = Field(description="The label's values; it answers P(second).")
     estimator: str = Field(description="Name of the estimator.")
     params: dict[str, Scalar] = Field(description="The estimator's parameters.")
@@ -69,7 +70,7 @@ class Manifest(_Closed):
     @property
     def encoding(self) -> Encoding:
         """How batches become its input."""
-        return Encoding(self.features, self.vocabulary)
+        return Encoding(self.features, self.vocabulary, self.fill)
 
 
 def sha256(value: bytes) -> str:
@@ -95,6 +96,7 @@ def model_digest(
         "seed": seed,
         "features": list(encoding.types.items()),
         "vocabulary": {name: list(values) for name, values in encoding.vocabulary.items()},
+        "fill": dict(encoding.fill),
     }
     state = hashlib.sha256(json.dumps(story, sort_keys=True, separators=(",", ":")).encode())
     for numbers in (matrix, outputs):

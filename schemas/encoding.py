@@ -1,13 +1,14 @@
 """From feature columns to the matrix that a model computes with: the same for fitting and for serving.
 
 A number stays what it is, a category becomes its index in the artefact's vocabulary, and whatever is missing or was
-never seen becomes NaN. Nothing in a column can fail: the model meets strange values, never an exception.
+never seen becomes what the artefact says, or NaN. Nothing in a column can fail: the model meets strange values, never
+an exception.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,12 @@ class Encoding:
     Attributes:
         types: Type of each feature, in the order of the matrix's columns.
         vocabulary: The known values of each category; the index is the code.
+        fill: What counts where a feature is missing or unknown; NaN for a feature that is not here.
     """
 
     types: Mapping[str, FeatureType]
     vocabulary: Mapping[str, tuple[str, ...]]
+    fill: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def categories(self) -> list[int]:
@@ -48,8 +51,14 @@ class Encoding:
         matrix = np.empty((batch.num_rows, len(self.types)), order="F")
         for index, (name, kind) in enumerate(self.types.items()):
             column = batch.column(name)
-            matrix[:, index] = self._codes(name, column) if kind == "category" else _numbers(column)
+            values = self._codes(name, column) if kind == "category" else _numbers(column)
+            matrix[:, index] = np.where(np.isnan(values), self.fill[name], values) if name in self.fill else values
         return np.clip(matrix, -LARGEST, LARGEST, out=matrix)
+
+    def filled(self, values: npt.NDArray[np.float64]) -> Encoding:
+        """With what counts for a missing value of each feature, shape (features,); NaN leaves it as it is."""
+        known = {name: float(value) for name, value in zip(self.types, values, strict=True) if not np.isnan(value)}
+        return replace(self, fill=known)
 
     def _codes(self, name: str, column: pa.Array) -> npt.NDArray[np.float64]:
         known = pa.array(self.vocabulary.get(name, ()), pa.string())

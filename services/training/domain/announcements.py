@@ -56,6 +56,7 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
         pipeline_digest=spec.digest,
         features=features,
         vocabulary=dict(fit.encoding.vocabulary),
+        fill=dict(fit.encoding.fill),
         classes=(first, second),
         estimator=spec.model.estimator,
         params=dict(spec.model.params),

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline as Chain
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -28,6 +27,7 @@ MOST_CATEGORIES = 200
 MIN_KNOWN = 10
 """Values of a feature from which on something is learnt from it."""
 
+NO_CATEGORY = -1.0
 PROBE_ROWS = 60
 
 
@@ -63,15 +63,28 @@ class Recipe:
         bins = self.params.get("max_bins", MOST_CATEGORIES)
         return min(MOST_CATEGORIES, bins if isinstance(bins, int) else MOST_CATEGORIES)
 
+    def fill(self, matrix: Matrix, categories: list[int]) -> Matrix:
+        """What counts where a value is missing, shape (features,): a number's mean, and for a category none of all.
+
+        NaN where the estimator itself knows what to do with a missing value.
+        """
+        if self.estimator in _KNOW_MISSING:
+            return np.full(matrix.shape[1], np.nan)
+        known = ~np.isnan(matrix)
+        means = np.where(known, matrix, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        means[categories] = NO_CATEGORY
+        return means  # type: ignore[no-any-return]
+
     def fit(self, matrix: Matrix, labels: Labels, categories: list[int], seed: int) -> tuple[Classifier, bool]:
         """A fitted classifier, and whether the fit converged. Equal arguments give an equal model, on one thread.
+
+        Missing values of the matrix are filled.
 
         Raises:
             Refused: The estimator says why.
         """
         try:
             classifier = _MAKERS[self.estimator](self.params, categories, matrix.shape[1], seed)
-            matrix = _without_holes(matrix)
             with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 classifier.fit(matrix, labels)
@@ -90,7 +103,7 @@ class Recipe:
         self.fit(np.hstack([numbers, numbers**2]), labels, [], seed=0)
 
 
-def _without_holes(matrix: Matrix) -> Matrix:
+def without_holes(matrix: Matrix) -> Matrix:
     """A column that is hardly ever known becomes a constant: nothing is learnt from it, and the trees need a value."""
     unknown = (~np.isnan(matrix)).sum(axis=0) < MIN_KNOWN
     return np.where(unknown, 0.0, matrix)
@@ -104,21 +117,18 @@ def _trees(params: Params, categories: list[int], features: int, seed: int) -> C
 
 def _logistic(params: Params, categories: list[int], features: int, seed: int) -> Classifier:
     model = LogisticRegression(**{"max_iter": 1_000, "random_state": seed, **params})
+    return Chain([("prepare", _prepared(categories, features)), ("model", model)])  # type: ignore[no-any-return]
+
+
+def _prepared(categories: list[int], features: int) -> Any:
+    """Numbers to one scale, categories to a column for each value; a plain scaler, where it is enough, is quicker."""
+    if not categories:
+        return StandardScaler()
     numbers = [index for index in range(features) if index not in categories]
-    columns = [("numbers", _scaled(), numbers)] if numbers else []
-    if categories:
-        columns.append(("categories", _one_hot(), categories))
-    prepared = columns[0][1] if columns == [("numbers", columns[0][1], numbers)] else ColumnTransformer(columns)
-    return Chain([("prepare", prepared), ("model", model)])  # type: ignore[no-any-return]
-
-
-def _scaled() -> Chain:
-    return Chain([("impute", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())])
-
-
-def _one_hot() -> Chain:
-    unknown = SimpleImputer(strategy="constant", fill_value=-1.0, keep_empty_features=True)
-    return Chain([("impute", unknown), ("spread", OneHotEncoder(handle_unknown="ignore", sparse_output=False))])
+    spread = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return ColumnTransformer([("numbers", StandardScaler(), numbers), ("categories", spread, categories)])
 
 
 _MAKERS = {"hist_gradient_boosting": _trees, "logistic_regression": _logistic}
+
+_KNOW_MISSING = {"hist_gradient_boosting"}

@@ -14,7 +14,7 @@ from schemas import batch as b
 from schemas.encoding import Encoding, learn
 from schemas.spec import FeatureType
 from services.training.domain.check import Verdict, judge
-from services.training.domain.estimators import Classifier, Recipe
+from services.training.domain.estimators import Classifier, Recipe, without_holes
 from services.training.domain.rows import numbers
 
 HELD_OUT = 0.2
@@ -88,8 +88,11 @@ def fit(
     """
     older, held_out = parts(rows)
     encoding = learn(older, features, recipe.most_categories)
+    matrix = without_holes(encoding.matrix(older))
+    encoding = encoding.filled(fill := recipe.fill(matrix, encoding.categories))
     labels = numbers(older, b.LABEL).astype(np.int8)
-    classifier, converged = recipe.fit(encoding.matrix(older), labels, encoding.categories, seed)
+    matrix = np.where(np.isnan(matrix), fill, matrix)
+    classifier, converged = recipe.fit(matrix, labels, encoding.categories, seed)
     outputs = classifier.predict_proba(encoding.matrix(held_out))[:, 1]
     truth = numbers(held_out, b.LABEL).astype(np.int8)
     verdict = judge(metric, float(labels.mean()), truth, outputs, None if ruling is None else ruling(held_out))
