@@ -44,6 +44,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     time: str | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
+    traceparent: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
 
     def read(self, model: builtins.type[M]) -> M:

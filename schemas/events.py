@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.spec import FieldSpec, Pipeline
 
 MAX_RECORD_BYTES = 1_000_000
+MAX_ID_LENGTH = 256
 INT64 = (-(2**63), 2**63 - 1)
 YEARS_1_TO_9999 = (-62_135_596_800_000, 253_402_300_799_999)
 
@@ -61,7 +62,11 @@ class Reason(StrEnum):
     UNKNOWN_EVENT = "unknown_event"
     """No event with the label's id came within the horizon."""
     UNDECODABLE_BATCH = "undecodable_batch"
-    """An internal message is not a record batch."""
+    """The message is not the batch that its content type, or its topic, says."""
+    CONTENT_TYPE = "unsupported_content_type"
+    """The content type is none that can be read."""
+    ENVELOPE = "invalid_envelope"
+    """The CloudEvents envelope is broken or incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
