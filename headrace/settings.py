@@ -1,5 +1,6 @@
 """The one place of the command line that touches the environment."""
 
+import getpass
 import os
 from collections.abc import Mapping
 
@@ -7,3 +8,11 @@ from collections.abc import Mapping
 def environment_with(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment of this process and more, for a child."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def user() -> str:
+    """Who runs this process, for the ledger; `unknown` in a container whose user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -6,6 +6,7 @@ HeadraceError
 └── Fatal               anything else: crash loudly, nothing was committed, the supervisor restarts
     ├── HoleFound       a row that was written is missing from the log that we read
     ├── DeliveryFailed  a message that we published is not on the log
+    ├── Fenced          somebody else began the same job and shut this process out
     ├── LeaseLost       this process was frozen for most of its session: it may be a zombie
     └── WrongSetup      settings, topics or files that a person has to mend
 """
@@ -52,6 +53,10 @@ class HoleFound(Fatal):
 
 class DeliveryFailed(Fatal):
     """The broker did not take a message. What was sent after it would be a hole, so the process ends."""
+
+
+class Fenced(Fatal):
+    """Somebody else goes by this writer's name now: of what it had not committed nothing landed, nothing ever will."""
 
 
 class LeaseLost(Fatal):

@@ -24,6 +24,8 @@ BOOTSTRAP_MS = 15_000
 FETCH_WAIT_MS = 100
 LINGER_MS = 1
 """What a handler publishes at once goes out in one request, and its readers find it in one fetch."""
+TRANSACTION_MS = 20_000
+"""How long a transaction may take before the broker gives it up."""
 LARGEST = MAX_MESSAGE_BYTES + (2 << 20)
 """Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""
 GATHER = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 20}
@@ -69,15 +71,30 @@ def producer(brokers: str) -> KafkaProducer:
     Raises:
         WrongSetup: No broker answers.
     """
+    return _producer(brokers, delivery_timeout_ms=2**31 - 1)
+
+
+def transactional_producer(brokers: str, name: str) -> KafkaProducer:
+    """A producer of transactions; the newest one of a name shuts the others out.
+
+    A transaction that its writer abandons holds back the readers of its partitions until the broker gives it up.
+
+    Raises:
+        WrongSetup: No broker answers.
+    """
+    return _producer(brokers, transactional_id=name, transaction_timeout_ms=TRANSACTION_MS)
+
+
+def _producer(brokers: str, **more: Any) -> KafkaProducer:
     settings: dict[str, Any] = {
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": LINGER_MS,
-        "delivery_timeout_ms": 2**31 - 1,
         "batch_size": 1 << 20,  # far below the topics' limits: a batch that the client has to split confuses its flush
         "max_request_size": LARGEST,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
+        **more,
     }
     return connect(brokers, lambda: KafkaProducer(bootstrap_servers=brokers, **settings, **_COMMON))
 

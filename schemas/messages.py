@@ -197,6 +197,7 @@ Step = Literal[
     "opened",
     "closed",
     "failed",
+    "replayed",
 ]
 
 
