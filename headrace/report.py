@@ -18,10 +18,10 @@ from headrace.following import places, whole
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
 from schemas import batch as b
-from schemas.cloudevents import THRESHOLD
 from schemas.cloudevents import decode as decode_event
 from schemas.messages import DriftEpisode, Member
 from schemas.messages import Message as Fact
+from schemas.predictions import THRESHOLD
 
 BUCKETS = 60
 """Points of the curve."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import batch as b
-from schemas.cloudevents import THRESHOLD
+from schemas.predictions import THRESHOLD
 
 RECENT = 1_000
 REMEMBERED = 200_000

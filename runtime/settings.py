@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import WrongSetup
+from schemas.cloudevents import Form
 
 PREFIX = "HEADRACE_"
 T = TypeVar("T", bound=BaseSettings)
@@ -26,6 +27,7 @@ class ServiceSettings(BaseSettings):
     instance: str = Field(default_factory=socket.gethostname, description="Name of this instance, in logs.")
     metrics_port: int = Field(0, ge=-1, le=65535, description="Port of /metrics, /live, /ready; 0 any, -1 none.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    cloudevents: Form = Field("structured", description="Form of the CloudEvents that it writes: structured or binary.")
     data: Path = Field(Path(".headrace/data"), description="Directory for files that may be lost at any time.")
 
 

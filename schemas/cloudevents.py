@@ -1,32 +1,36 @@
-"""CloudEvents 1.0 in structured JSON: the envelope of every public message.
+"""CloudEvents 1.0 over Kafka: the envelope of every public message.
 
-One codec for single messages, and a columnar one for predictions, of which there is one per event.
+In the structured form the whole event is the value; in the binary form its attributes are headers and the value is the
+data alone. Which one a message is in, its content type says: headers that start with `ce_` prove nothing, because
+brokers' bridges copy headers along.
 """
 
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
-import polars as pl
 from pydantic import ValidationError
 
-from schemas.messages import MESSAGES, Message, Prediction, rfc3339
+from schemas.messages import MESSAGES, Message, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
-
-    from schemas.spec import Pipeline
 
 M = TypeVar("M", bound=Message)
 KafkaHeaders = list[tuple[str, bytes]]
+Form = Literal["structured", "binary"]
+"""How an event is laid into a Kafka message."""
 
 MEDIA_TYPE = "application/cloudevents+json"
 CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
-NO_MODEL = "there is no model yet"
-NO_OUTPUT = "the model gave no finite number"
+DATA_TYPE = "application/json"
+PREFIX = "ce_"
+REQUIRED = ("specversion", "id", "source", "type")
+ATTRIBUTES = (*REQUIRED, "subject", "time", "dataschema")
+"""The attributes that we write, apart from datacontenttype: in the binary form that one is the content type."""
 
 
 class EnvelopeError(ValueError):
@@ -87,8 +91,9 @@ def encode(
     subject: str | None = None,
     time: datetime | None = None,
     type: str | None = None,  # noqa: A002 - the attribute's name in CloudEvents
+    form: Form = "structured",
 ) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of one message; equal arguments give equal bytes."""
+    """Value and headers of one message; equal arguments give equal bytes, and the value is never empty."""
     envelope = Envelope(
         specversion="1.0",
         id=id,
@@ -96,116 +101,72 @@ def encode(
         type=type or type_of(message.__class__),
         subject=subject or None,
         time=None if time is None else rfc3339(time),
-        datacontenttype="application/json",
+        datacontenttype=DATA_TYPE,
         dataschema=dataschema_of(message.__class__),
         data=msgspec.Raw(message.model_dump_json().encode()),
     )
+    if form == "binary":
+        return bytes(envelope.data), _binary_headers(envelope)
     return msgspec.json.encode(envelope), [("content-type", CONTENT_TYPE)]
 
 
-def decode(value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Envelope:
-    """The envelope of a structured message; EnvelopeError where it is none.
+def _binary_headers(envelope: Envelope) -> KafkaHeaders:
+    given = ((name, getattr(envelope, name)) for name in ATTRIBUTES)
+    attributes = [(PREFIX + name, value.encode()) for name, value in given if value is not None]
+    return [("content-type", DATA_TYPE.encode()), *attributes]
 
-    A missing or null content type is forgiven, another one is not.
+
+def decode(value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Envelope:
+    """The envelope of a message in either form; EnvelopeError where it is none.
+
+    The content type decides. Where it is missing or null, a message with all required `ce_` headers is binary and any
+    other one structured.
     """
-    for name, given in headers:
-        if name.lower() == "content-type" and given is not None and not _is_cloudevent(given):
-            shown = given.decode(errors="replace")
-            raise EnvelopeError(f"content-type is {shown!r}; send {MEDIA_TYPE}")
+    found = {name.lower(): given for name, given in headers if given is not None}
+    kind = _media_type(found.get("content-type", b""))
+    if kind == MEDIA_TYPE:
+        return _structured(value)
+    binary = all(PREFIX + name in found for name in REQUIRED)
+    if not kind:
+        return _binary(value, found, DATA_TYPE) if binary else _structured(value)
+    if binary and _is_json(kind):
+        return _binary(value, found, kind)
+    mend = f"send {MEDIA_TYPE}, or {DATA_TYPE} with the headers {', '.join(PREFIX + name for name in REQUIRED)}"
+    raise EnvelopeError(f"content-type is {kind!r}; {mend}")
+
+
+def _structured(value: bytes) -> Envelope:
     try:
-        envelope = _DECODER.decode(value)
+        return _checked(_DECODER.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EnvelopeError(f"is not a CloudEvent in structured JSON: {error}") from error
-    if not (envelope.id and envelope.source and envelope.type):
-        raise EnvelopeError("is not a CloudEvent: id, source and type must not be empty")
-    return envelope
 
 
 _DECODER = msgspec.json.Decoder(Envelope)
 
 
-def _is_cloudevent(content_type: bytes) -> bool:
-    return content_type.split(b";")[0].strip().lower() == MEDIA_TYPE.encode()
+def _binary(value: bytes, headers: Mapping[str, bytes], kind: str) -> Envelope:
+    try:
+        attributes = {name: headers[PREFIX + name].decode() for name in ATTRIBUTES if PREFIX + name in headers}
+    except UnicodeDecodeError as error:
+        raise EnvelopeError(f"is not a CloudEvent in binary form: a header is not UTF-8: {error.reason}") from error
+    if (version := attributes.pop("specversion")) != "1.0":
+        raise EnvelopeError(f"is not a CloudEvent 1.0: ce_specversion is {version!r}")
+    return _checked(Envelope(specversion="1.0", **attributes, datacontenttype=kind, data=msgspec.Raw(value)))
 
 
-# --- predictions ------------------------------------------------------------------------------
+def _checked(envelope: Envelope) -> Envelope:
+    if not (envelope.id and envelope.source and envelope.type):
+        raise EnvelopeError("is not a CloudEvent: id, source and type must not be empty")
+    return envelope
 
 
-class Predictions:
-    """Makes the messages of a pipeline's predictions.
-
-    Args:
-        spec: The pipeline.
-    """
-
-    def __init__(self, spec: Pipeline) -> None:
-        envelope = pl.struct(*_envelope(spec), _data(spec).alias("data"))
-        value = envelope.struct.json_encode().cast(pl.Binary)
-        key = pl.coalesce("_entity", "_event_id").cast(pl.Binary)
-        self._columns = [key.alias("key"), value.alias("value")]
-
-    def encode(self, frame: pl.DataFrame) -> tuple[list[bytes], list[bytes]]:
-        """Key and value of each row: a structured CloudEvent, equal to what `encode` gives for its Prediction.
-
-        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_prediction` (the
-        probability of the second class or null) and `_pool` (null or 0 where there is none).
-        """
-        key, value = frame.select(self._columns)
-        return key.to_list(), value.to_list()
+def _media_type(content_type: bytes) -> str:
+    """The media type in lower case, its parameters left out."""
+    return content_type.split(b";")[0].strip().lower().decode(errors="replace")
 
 
-PREDICTION_HEADERS: KafkaHeaders = [("content-type", CONTENT_TYPE)]
-_SERVICE = "serving"
-
-
-def _envelope(spec: Pipeline) -> list[pl.Expr]:
-    identity = pl.format("{}-{}-{}", "_source", "_position", "_row")
-    source = pl.lit(source_of(spec.pipeline, _SERVICE))
-    return [
-        pl.lit("1.0").alias("specversion"),
-        identity.alias("id"),
-        source.alias("source"),
-        pl.lit(type_of(Prediction)).alias("type"),
-        pl.col("_event_id").alias("subject"),
-        _time().alias("time"),
-        pl.lit("application/json").alias("datacontenttype"),
-        pl.lit(dataschema_of(Prediction)).alias("dataschema"),
-    ]
-
-
-def _time() -> pl.Expr:
-    return pl.col("_time").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-
-
-def _data(spec: Pipeline) -> pl.Expr:
-    given = pl.col("_prediction")
-    probability = pl.when(given.is_finite()).then(given)
-    pool = pl.when(pl.col("_pool") > 0).then(pl.col("_pool"))
-    reason = pl.when(pool.is_null()).then(pl.lit(NO_MODEL)).otherwise(pl.lit(NO_OUTPUT))
-    return pl.struct(
-        pl.col("_event_id").alias("event_id"),
-        pl.col("_entity").alias("entity"),
-        _time().alias("time"),
-        _value(probability, spec.classes).alias("value"),
-        probability.alias("probability"),
-        pl.when(probability.is_null()).then(reason).alias("reason"),
-        pool.alias("pool"),
-        pl.struct(
-            pl.col("_source").alias("partition"),
-            pl.col("_position").alias("position"),
-            pl.col("_row").alias("row"),
-        ).alias("source"),
+def _is_json(media_type: str) -> bool:
+    return media_type in {DATA_TYPE, "text/json"} or (
+        media_type.endswith("+json") and not media_type.startswith("application/cloudevents")
     )
-
-
-def _value(probability: pl.Expr, classes: tuple[Any, ...]) -> pl.Expr:
-    """The likelier class; the second one where both are equally likely."""
-    return (
-        pl.when(probability >= THRESHOLD)
-        .then(pl.lit(classes[1]))
-        .otherwise(pl.when(probability.is_not_null()).then(pl.lit(classes[0])))
-    )
-
-
-THRESHOLD = 0.5
-"""Probability of the second class from which on it is the prediction."""

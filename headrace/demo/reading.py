@@ -8,6 +8,7 @@ from runtime.ports import LogReader
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import DriftEpisode, Member
+from schemas.predictions import THRESHOLD
 
 
 class Reading:
@@ -41,5 +42,5 @@ class Reading:
         for row in columns:
             if row["_prediction"] is not None:
                 number = int(row[b.EVENT_ID].removeprefix(self._prefix))
-                right = (row["_prediction"] >= cloudevents.THRESHOLD) == bool(row["_label"])
+                right = (row["_prediction"] >= THRESHOLD) == bool(row["_label"])
                 self._story.judged(time, number, row["_pool"], right=right)

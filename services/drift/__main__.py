@@ -19,7 +19,7 @@ def build(context: Context, settings: Settings) -> list[Worker]:
     judging = KafkaCarrier(settings.brokers, name, "drift-judge")
     return [
         context.worker(Counter(context.spec, context.metrics), counting),
-        context.worker(Judge(context.spec, context.metrics), judging),
+        context.worker(Judge(context.spec, context.metrics, settings.cloudevents), judging),
     ]
 
 

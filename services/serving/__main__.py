@@ -19,7 +19,7 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     def load(member: Member) -> model.Model:
         return model.fetch(store, member, spec.feature_types)
 
-    handler = Serving(spec, load, context.metrics)
+    handler = Serving(spec, load, context.metrics, settings.cloudevents)
     if settings.http_port >= 0:
         host, port = settings.http_host, settings.http_port
         PredictServer(spec, lambda: handler.pool, host, port, context.metrics).start()

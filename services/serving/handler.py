@@ -21,6 +21,7 @@ from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, Member, Pool, Scalar, Step
 from schemas.pipeline import Pipeline
+from schemas.predictions import Predictions
 from services.serving.domain.pool import Scorer, ServedPool, scored
 
 logger = logging.getLogger("headrace.serving")
@@ -46,15 +47,22 @@ class Serving:
         spec: The pipeline.
         load: Fetches, verifies, loads and warms up a member's model. Raises ModelRefused or Transient.
         metrics: Where counts go.
+        form: How its CloudEvents are laid into Kafka messages.
     """
 
     inputs = ("features",)
     follows = ("models",)
     leads = False
 
-    def __init__(self, spec: Pipeline, load: Callable[[Member], Scorer], metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        spec: Pipeline,
+        load: Callable[[Member], Scorer],
+        metrics: Metrics | None = None,
+        form: cloudevents.Form = "structured",
+    ) -> None:
         self._load, self._metrics = load, metrics or Metrics()
-        self._encoder = cloudevents.Predictions(spec)
+        self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
         self._announced = Announced()
@@ -159,7 +167,9 @@ class Serving:
             reason=reason,
             evidence=evidence,
         )
-        value, headers = cloudevents.encode(decision, id=decision.id, source=self._source, subject=decision.subject)
+        value, headers = cloudevents.encode(
+            decision, id=decision.id, source=self._source, subject=decision.subject, form=self._form
+        )
         return Outgoing("decisions", 0, value, decision.subject.encode(), headers)
 
     # --- predictions --------------------------------------------------------------------------
@@ -169,8 +179,8 @@ class Serving:
         if not rows.num_rows:
             return []
         frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
-        keys, values = self._encoder.encode(frame)
-        told = zip(repeat("predictions"), partitions, values, keys, repeat(cloudevents.PREDICTION_HEADERS))
+        keys, values, headers = self._encoder.encode(frame)
+        told = zip(repeat("predictions"), partitions, values, keys, headers)
         return list(map(_outgoing, told))
 
 
@@ -208,7 +218,7 @@ def _told(log: LogReader, partition: int, rows: int) -> set[str]:
 
 def _id(message: Message) -> str | None:
     try:
-        return cloudevents.decode(message.value or b"").id
+        return cloudevents.decode(message.value or b"", message.headers).id
     except cloudevents.EnvelopeError as error:
         logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
         return None

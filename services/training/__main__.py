@@ -15,7 +15,7 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store = Store(settings.artefacts)
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
-    return [context.worker(Training(context.spec, store, context.metrics), carrier)]
+    return [context.worker(Training(context.spec, store, context.metrics, settings.cloudevents), carrier)]
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
 from runtime.store import Store
+from schemas.cloudevents import Form
 from schemas.messages import Cause, Member, Pool, Scalar, moment
 from schemas.pipeline import Pipeline
 from services.training.domain.announcements import Candidate, pool_of
@@ -46,6 +47,7 @@ class Training:
         spec: The pipeline.
         store: Where artefacts go.
         metrics: Where counts go.
+        form: How its CloudEvents are laid into Kafka messages.
 
     Raises:
         WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
@@ -55,9 +57,9 @@ class Training:
     follows = ("examples", "drift", "models")
     leads = True
 
-    def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None) -> None:
+    def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None, form: Form = "structured") -> None:
         self._spec, self._metrics = spec, metrics or Metrics()
-        self._fitter, self._budget, self._saying = Fitter(spec, store), _budget(spec), Saying(spec.pipeline)
+        self._fitter, self._budget, self._saying = Fitter(spec, store), _budget(spec), Saying(spec.pipeline, form)
         self._state = State()
         self._clear(0)
 

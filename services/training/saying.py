@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.ports import Outgoing
 from schemas import cloudevents
-from schemas.messages import Decision, Member, Pool, Scalar, Step, moment
+from schemas.messages import Decision, Member, Message, Pool, Scalar, Step, moment
 from services.training.domain.triggers import State, Trigger
 from services.training.reading import KEY
 
@@ -23,10 +23,11 @@ class Saying:
 
     Args:
         pipeline: Name of the pipeline.
+        form: How its CloudEvents are laid into Kafka messages.
     """
 
-    def __init__(self, pipeline: str) -> None:
-        self._source = cloudevents.source_of(pipeline, SERVICE)
+    def __init__(self, pipeline: str, form: cloudevents.Form = "structured") -> None:
+        self._source, self._form = cloudevents.source_of(pipeline, SERVICE), form
 
     def decision(
         self,
@@ -48,16 +49,18 @@ class Saying:
             evidence={**(evidence or {}), "cause": trigger.cause.kind},
             time=moment(max(at, 0)),
         )
-        value, headers = cloudevents.encode(
-            decision, id=f"{decision.id}@{at}", source=self._source, subject=decision.subject, time=decision.time
-        )
-        return Outgoing("decisions", 0, value, decision.subject.encode(), headers)
+        return self._event("decisions", decision, f"{decision.id}@{at}", decision.subject, at)
 
     def announcement(self, said: Member | Pool, at: int) -> Outgoing:
         """A member, or the pool, at an event time in milliseconds."""
         name = said.key if isinstance(said, Member) else f"{said.key}/{said.version}"
-        value, headers = cloudevents.encode(said, id=name, source=self._source, subject=said.key, time=moment(at))
-        return Outgoing("models", 0, value, said.key.encode(), headers)
+        return self._event("models", said, name, said.key, at)
+
+    def _event(self, topic: str, message: Message, name: str, subject: str, at: int) -> Outgoing:
+        value, headers = cloudevents.encode(
+            message, id=name, source=self._source, subject=subject, time=moment(max(at, 0)), form=self._form
+        )
+        return Outgoing(topic, 0, value, subject.encode(), headers)
 
     @staticmethod
     def checkpoint(state: State) -> Outgoing:

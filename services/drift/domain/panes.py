@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
-from schemas.cloudevents import THRESHOLD
+from schemas.predictions import THRESHOLD
 
 MEMBER, LOSS = "member", "loss"
 COUNTS = pa.schema(

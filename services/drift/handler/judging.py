@@ -15,6 +15,7 @@ from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
+from schemas.cloudevents import Form
 from schemas.messages import Pool
 from schemas.spec import Pipeline
 from services.drift.domain.episodes import Episodes, Transition
@@ -32,14 +33,15 @@ class Judge:
     Args:
         spec: The pipeline: length of a pane, rows to settle.
         metrics: Where episodes are counted.
+        form: How its CloudEvents are laid into Kafka messages.
     """
 
     inputs: tuple[str, ...] = ("operator",)
     follows: tuple[str, ...] = (COUNTS, MODELS)
     leads = True
 
-    def __init__(self, spec: Pipeline, metrics: Metrics | None = None) -> None:
-        self._spec, self._metrics = spec, metrics or Metrics()
+    def __init__(self, spec: Pipeline, metrics: Metrics | None = None, form: Form = "structured") -> None:
+        self._spec, self._metrics, self._form = spec, metrics or Metrics(), form
         self._begin(Checkpoint(), 0)
 
     def _begin(self, checkpoint: Checkpoint, partitions: int) -> None:
@@ -47,13 +49,13 @@ class Judge:
         self._checkpoint = checkpoint
         self._merge = Merge(partitions, pane)
         self._episodes = Episodes(pane, settle, checkpoint.standing)
-        self._sayings = Sayings(self._spec)
+        self._sayings = Sayings(self._spec, self._form)
         self._announced = Announced()
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
         """Take the lead: the newest checkpoint, from now on under an epoch above all that judges said."""
         last = newest(log)
-        sayings = Sayings(self._spec)
+        sayings = Sayings(self._spec, self._form)
         epoch = max(last.epoch, sayings.remember(log)) + 1
         self._begin(Checkpoint(epoch, last.positions, last.standing), log.partitions(COUNTS))
         self._sayings = sayings

@@ -23,10 +23,11 @@ class Sayings:
 
     Args:
         spec: The pipeline.
+        form: How its CloudEvents are laid into Kafka messages.
     """
 
-    def __init__(self, spec: Pipeline) -> None:
-        self._spec, self._source = spec, cloudevents.source_of(spec.pipeline, "drift")
+    def __init__(self, spec: Pipeline, form: cloudevents.Form = "structured") -> None:
+        self._source, self._form = cloudevents.source_of(spec.pipeline, "drift"), form
         self._said: set[str] = set()
 
     def remember(self, log: LogReader) -> int:
@@ -60,7 +61,9 @@ class Sayings:
         return outgoing
 
     def _event(self, topic: str, message: Message, name: str, subject: str, time: int) -> Outgoing:
-        value, headers = cloudevents.encode(message, id=name, source=self._source, subject=subject, time=moment(time))
+        value, headers = cloudevents.encode(
+            message, id=name, source=self._source, subject=subject, time=moment(time), form=self._form
+        )
         return Outgoing(topic, 0, value, subject.encode(), headers)
 
 

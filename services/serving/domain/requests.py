@@ -9,10 +9,10 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from schemas.cloudevents import THRESHOLD
 from schemas.events import Decoder, Reason, Rejection, arrow_schema, event_type, to_columns
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
+from schemas.predictions import THRESHOLD
 
 MOST_EVENTS = 4_000
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.cloudevents import THRESHOLD
+from schemas.predictions import THRESHOLD
 
 Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]

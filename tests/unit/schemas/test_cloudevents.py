@@ -1,39 +1,17 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from cloudevents.core.bindings import kafka as sdk
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 
-from schemas.cloudevents import (
-    CONTENT_TYPE,
-    NO_MODEL,
-    NO_OUTPUT,
-    THRESHOLD,
-    EnvelopeError,
-    Predictions,
-    decode,
-    encode,
-    source_of,
-)
-from schemas.messages import Prediction, Source, Wish, moment
-from schemas.pipeline import Pipeline, parse, template
+from schemas.cloudevents import CONTENT_TYPE, EnvelopeError, Form, decode, encode, type_of
+from schemas.messages import MESSAGES, Message, Prediction, Wish
+from tests.unit.schemas.test_messages import EXAMPLES
 
-SHOP = parse(template("shop"))
-UP_DOWN = parse(template("power").replace("type: boolean", "type: category\n  values: ['DOWN \"', UP]"))
 WISH = Wish(id="w1", kind="retrain", subject="shop", who="ada", reason='"new" prices')
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "_event_id": pl.String,
-    "_entity": pl.String,
-    "_time": pl.Datetime("ms", "UTC"),
-    "_source": pl.Int16,
-    "_position": pl.Int64,
-    "_row": pl.Int32,
-    "_prediction": pl.Float64,
-    "_pool": pl.Int64,
-}
 
 
 def wish_bytes() -> bytes:
@@ -90,6 +68,8 @@ def test_extension_attributes_are_ignored() -> None:
         (b'{"specversion":"1.0","id":"1","source":"\xff","type":"t"}', []),
         (wish_bytes(), [("content-type", b"application/json")]),
         (wish_bytes(), [("content-type", b"application/avro")]),
+        (wish_bytes(), [("content-type", b"application/cloudevents+avro"), ("ce_id", b"1")]),
+        (b"[" + wish_bytes() + b"]", [("content-type", b"application/cloudevents-batch+json")]),
     ],
 )
 def test_other_bytes_are_an_envelope_error(value: bytes, headers: list[tuple[str, bytes]]) -> None:
@@ -106,63 +86,104 @@ def test_data_of_another_type_is_an_envelope_error() -> None:
         decode(wish_bytes().replace(b"wish.v1", b"wish.v9")).message()
 
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-FIRST = datetime(1, 1, 1, tzinfo=UTC)
-ROWS = st.fixed_dictionaries(
-    {
-        "_event_id": TEXTS | st.sampled_from(['"', "\\", "\x00\x1f\x7f", "\u2028é😀", "</a>"]),
-        "_entity": st.none() | TEXTS,
-        "_time": st.integers(-62_135_596_800_000, 253_402_300_799_999),
-        "_source": st.integers(0, 2**15 - 1),
-        "_position": st.integers(0, 2**63 - 1),
-        "_row": st.integers(0, 2**31 - 1),
-        "_prediction": st.none() | st.floats(0, 1) | st.sampled_from([0.5, 5e-324, 1e-7]),
-        "_pool": st.none() | st.integers(0, 2**63 - 1),
+# --- the binary form --------------------------------------------------------------------------
+
+FORMS: tuple[Form, ...] = ("structured", "binary")
+WHEN = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def sent(message: Message, form: Form) -> tuple[bytes, list[tuple[str, bytes]]]:
+    return encode(message, id="1-é", source="/headrace/shop/cli", subject="shop", time=WHEN, form=form)
+
+
+def test_in_the_binary_form_attributes_are_headers_and_the_value_is_the_data() -> None:
+    value, headers = sent(WISH, "binary")
+    assert json.loads(value) == WISH.model_dump(mode="json")
+    assert dict(headers) == {
+        "content-type": b"application/json",
+        "ce_specversion": b"1.0",
+        "ce_id": "1-é".encode(),
+        "ce_source": b"/headrace/shop/cli",
+        "ce_type": b"headrace.wish.v1",
+        "ce_subject": b"shop",
+        "ce_time": b"2024-01-01T00:00:00.000Z",
+        "ce_dataschema": b"urn:headrace:schemas/wish/1",
     }
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.what)
+def test_both_forms_say_the_same(message: Message) -> None:
+    structured, binary = (decode(*sent(message, form)) for form in FORMS)
+    assert structured == binary
+    assert structured.message() == message
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.what)
+def test_no_form_has_an_empty_value_which_would_delete_on_a_compacted_topic(message: Message) -> None:
+    assert all(json.loads(sent(message, form)[0]) for form in FORMS)
+
+
+def test_the_content_type_decides_and_not_the_headers_that_came_along() -> None:
+    value, headers = sent(WISH, "structured")
+    stray = [(name, b"of another event") for name, _ in sent(WISH, "binary")[1] if name.startswith("ce_")]
+    assert decode(value, [*stray, *headers]).id == "1-é"
+
+
+@pytest.mark.parametrize("kind", [None, b"application/json; charset=utf-8", b"text/json", b"Application/vnd.shop+JSON"])
+def test_a_binary_event_may_name_its_json_in_any_way(kind: bytes | None) -> None:
+    value, headers = sent(WISH, "binary")
+    given = [(name.upper(), text) for name, text in headers if name != "content-type"]
+    assert decode(value, [("content-type", kind), *given]).read(Wish) == WISH
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"ce_specversion": b"0.3"}, "ce_specversion is '0.3'"),
+        ({"ce_id": b""}, "must not be empty"),
+        ({"ce_source": b"\xff"}, "not UTF-8"),
+        ({"ce_type": None}, "application/json with the headers ce_specversion, ce_id"),
+        ({"content-type": b"application/avro"}, "content-type is 'application/avro'"),
+    ],
 )
+def test_a_broken_binary_event_is_an_envelope_error(changes: dict[str, bytes | None], problem: str) -> None:
+    value, headers = sent(WISH, "binary")
+    with pytest.raises(EnvelopeError, match=problem):
+        decode(value, (dict[str, bytes | None](headers) | changes).items())
 
 
-def expected(row: dict[str, Any], spec: Pipeline) -> bytes:
-    """What the message model and the envelope give for a row."""
-    probability, pool = row["_prediction"], row["_pool"] or None
-    none = probability is None
-    message = Prediction(
-        event_id=row["_event_id"],
-        entity=row["_entity"],
-        time=FIRST + timedelta(milliseconds=row["_time"] + 62_135_596_800_000),
-        value=None if none else spec.classes[probability >= THRESHOLD],
-        probability=probability,
-        reason=(NO_MODEL if pool is None else NO_OUTPUT) if none else None,
-        pool=pool,
-        source=Source(partition=row["_source"], position=row["_position"], row=row["_row"]),
-    )
-    source = source_of(spec.pipeline, "serving")
-    return encode(message, id=message.id, source=source, subject=message.event_id, time=message.time)[0]
+@pytest.mark.parametrize("value", [b"", b"null", b"{", b"\xff"])
+def test_a_binary_event_without_its_data_is_an_envelope_error(value: bytes) -> None:
+    with pytest.raises(EnvelopeError, match="not a valid"):
+        decode(value, sent(WISH, "binary")[1]).read(Wish)
 
 
-@given(st.lists(ROWS, max_size=5), st.sampled_from([SHOP, UP_DOWN]))
-def test_the_columnar_encoder_says_what_the_models_say(rows: list[dict[str, Any]], spec: Pipeline) -> None:
-    keys, values = Predictions(spec).encode(pl.DataFrame(rows, schema=SCHEMA))
-    assert keys == [(row["_event_id"] if row["_entity"] is None else row["_entity"]).encode() for row in rows]
-    assert [json.loads(value) for value in values] == [json.loads(expected(r, spec)) for r in rows]
-    for value in values:
-        envelope = decode(value, [("content-type", CONTENT_TYPE)])
-        assert envelope.read(Prediction).id == envelope.id
+# --- the SDK of CloudEvents as the foreign side -----------------------------------------------
 
 
-def one(**changes: object) -> Prediction:
-    row = dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1, **changes}
-    frame = pl.DataFrame([row], schema=SCHEMA)
-    return decode(Predictions(UP_DOWN).encode(frame)[1][0]).read(Prediction)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message.what)
+def test_the_sdk_reads_what_we_write_in_either_form(message: Message, form: Form) -> None:
+    value, headers = sent(message, form)
+    event = sdk.from_kafka_event(sdk.KafkaMessage(dict(headers), None, value))
+    given = (event.get_id(), event.get_source(), event.get_subject(), event.get_time())
+    assert given == ("1-é", "/headrace/shop/cli", "shop", WHEN)
+    assert (event.get_type(), event.get_datacontenttype()) == (type_of(type(message)), "application/json")
+    assert event.get_data() == message.model_dump(mode="json")
 
 
-def test_a_number_that_is_none_becomes_null_with_a_reason() -> None:
-    for wrong in (float("nan"), float("inf")):
-        assert (one(_prediction=wrong).value, one(_prediction=wrong).reason) == (None, NO_OUTPUT)
-    assert one(_prediction=None, _pool=None).reason == NO_MODEL
+def foreign() -> Any:
+    attributes = {"id": "w1", "source": "/partner", "type": "headrace.wish.v1", "time": WHEN, "traceparent": "00-1"}
+    return CloudEvent({**attributes, "datacontenttype": "application/json"}, WISH.model_dump(mode="json"))
 
 
-def test_the_value_is_the_likelier_class() -> None:
-    assert one(_prediction=0.49).value == 'DOWN "'
-    assert one(_prediction=0.5).value == "UP"
-    assert one(_time=1_700_000_000_123).time == moment(1_700_000_000_123)
+@pytest.mark.parametrize("write", [sdk.to_structured, sdk.to_binary])
+def test_we_read_what_the_sdk_writes_in_either_form(write: Any) -> None:
+    message = write(foreign(), JSONFormat())
+    envelope = decode(message.value, message.headers.items())
+    assert (envelope.id, envelope.source, envelope.read(Wish)) == ("w1", "/partner", WISH)
+
+
+def test_our_structured_events_carry_no_header_by_which_the_sdk_would_take_them_for_binary_ones() -> None:
+    assert {name for model in EXAMPLES for name, _ in sent(model, "structured")[1]} == {"content-type"}
+    assert len(MESSAGES) == len(EXAMPLES)

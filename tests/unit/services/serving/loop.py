@@ -53,16 +53,18 @@ def features(first: int, count: int) -> pa.RecordBatch:
 class Loop:
     """A broker, a store, and serving instances that may crash."""
 
-    def __init__(self, pipeline: Pipeline | None = None, partitions: int = 1) -> None:
+    def __init__(
+        self, pipeline: Pipeline | None = None, partitions: int = 1, form: cloudevents.Form = "structured"
+    ) -> None:
         names = ("features", "scored", "predictions", "dead-letters")
         self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "decisions": 1})
-        self.spec, self.store = pipeline or spec(), Store("memory://")
+        self.spec, self.store, self.form = pipeline or spec(), Store("memory://"), form
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
-        return Serving(self.spec, lambda member: fetch(self.store, member, self.spec.feature_types))
+        return Serving(self.spec, lambda member: fetch(self.store, member, self.spec.feature_types), form=self.form)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:
@@ -87,7 +89,7 @@ class Loop:
 
     def say(self, *messages: Member | Pool) -> None:
         for said in messages:
-            value, headers = cloudevents.encode(said, id=said.key, source="/headrace/shop/training")
+            value, headers = cloudevents.encode(said, id=said.key, source="/headrace/shop/training", form=self.form)
             self.broker.append(Place("models", 0), value, said.key.encode(), headers)
 
     def announce(self, version: int = 1, *, turned: bool = False) -> Member:

@@ -7,8 +7,9 @@ from runtime.errors import Transient
 from runtime.ports import Outgoing, Place
 from schemas import batch as b
 from schemas.artefact import MANIFEST, MODEL, WARMUP
-from schemas.cloudevents import NO_MODEL
+from schemas.cloudevents import Form
 from schemas.messages import Member
+from schemas.predictions import NO_MODEL
 from services.serving.domain.pool import Scorer
 from services.serving.handler import AGAIN_MS, Serving
 from tests.unit.services.serving.loop import Loop, artefact, features, pool
@@ -193,9 +194,12 @@ def test_a_store_that_is_away_is_waited_for_before_anything_changes() -> None:
     assert [each.pool for each in loop.predictions()] == [2]
 
 
+@pytest.mark.parametrize("form", ["structured", "binary"])
 @pytest.mark.parametrize("lost", range(6))
-def test_predictions_that_a_crash_left_out_are_told_at_the_restart_with_the_same_ids_and_values(lost: int) -> None:
-    loop = Loop()
+def test_predictions_that_a_crash_left_out_are_told_at_the_restart_with_the_same_ids_and_values(
+    lost: int, form: Form
+) -> None:
+    loop = Loop(form=form)
     loop.announce()
     loop.events(0, 6)
     try:

@@ -1,0 +1,137 @@
+"""Predictions as messages: one per event, so they are encoded by columns and never row by row."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from schemas.cloudevents import (
+    CONTENT_TYPE,
+    DATA_TYPE,
+    PREFIX,
+    Envelope,
+    Form,
+    KafkaHeaders,
+    dataschema_of,
+    source_of,
+    type_of,
+)
+from schemas.messages import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from schemas.spec import Pipeline
+
+NO_MODEL = "there is no model yet"
+NO_OUTPUT = "the model gave no finite number"
+THRESHOLD = 0.5
+"""Probability of the second class from which on it is the prediction."""
+
+STRUCTURED_HEADERS: KafkaHeaders = [("content-type", CONTENT_TYPE)]
+_SERVICE = "serving"
+
+
+class Predictions:
+    """Makes the messages of a pipeline's predictions.
+
+    Args:
+        spec: The pipeline.
+        form: How they are laid into Kafka messages.
+    """
+
+    def __init__(self, spec: Pipeline, form: Form = "structured") -> None:
+        self._form = form
+        self._constant = _constant(spec)
+        self._varying = _varying()
+        event = pl.struct(*_attributes(self._constant, self._varying), _data(spec).alias("data"))
+        value = event if form == "structured" else _data(spec)
+        key = pl.coalesce("_entity", "_event_id")
+        self._columns = [_binary(key).alias("key"), _binary(value.struct.json_encode()).alias("value")]
+        if form == "binary":
+            self._columns += [_binary(each).alias(PREFIX + name) for name, each in self._varying.items()]
+
+    def encode(self, frame: pl.DataFrame) -> tuple[list[bytes], list[bytes], Iterable[KafkaHeaders]]:
+        """Key, value and headers of each row: a CloudEvent, equal to what `cloudevents.encode` gives for it.
+
+        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_prediction` (the
+        probability of the second class or null) and `_pool` (null or 0 where there is none).
+        """
+        key, value, *varying = frame.select(self._columns)
+        headers = self._headers(varying) if self._form == "binary" else repeat(STRUCTURED_HEADERS)
+        return key.to_list(), value.to_list(), headers
+
+    def _headers(self, varying: list[pl.Series]) -> Iterable[KafkaHeaders]:
+        """What is the same for all rows comes first, by reference; an attribute that is null has no header."""
+        same: KafkaHeaders = [("content-type", DATA_TYPE.encode())]
+        same += [(PREFIX + name, text.encode()) for name, text in self._constant.items()]
+        rows = zip(*(zip(repeat(each.name), each.to_list()) for each in varying), strict=True)
+        if any(each.null_count() for each in varying):
+            return [[*same, *((name, value) for name, value in own if value is not None)] for own in rows]
+        return [[*same, *own] for own in rows]
+
+
+def _constant(spec: Pipeline) -> dict[str, str]:
+    """The attributes that all predictions of a pipeline share."""
+    return {
+        "specversion": "1.0",
+        "source": source_of(spec.pipeline, _SERVICE),
+        "type": type_of(Prediction),
+        "dataschema": dataschema_of(Prediction),
+    }
+
+
+def _varying() -> dict[str, pl.Expr]:
+    """The attributes that each prediction has for itself, as texts."""
+    return {
+        "id": pl.format("{}-{}-{}", "_source", "_position", "_row"),
+        "subject": pl.col("_event_id"),
+        "time": _time(),
+    }
+
+
+def _attributes(constant: dict[str, str], varying: dict[str, pl.Expr]) -> list[pl.Expr]:
+    """All attributes as columns of the structured event, in the envelope's order."""
+    same = {name: pl.lit(text) for name, text in (constant | {"datacontenttype": DATA_TYPE}).items()}
+    columns = same | varying
+    return [columns[name].alias(name) for name in Envelope.__struct_fields__ if name in columns]
+
+
+def _binary(text: pl.Expr) -> pl.Expr:
+    return text.cast(pl.Binary)
+
+
+def _time() -> pl.Expr:
+    return pl.col("_time").dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+
+
+def _data(spec: Pipeline) -> pl.Expr:
+    given = pl.col("_prediction")
+    probability = pl.when(given.is_finite()).then(given)
+    pool = pl.when(pl.col("_pool") > 0).then(pl.col("_pool"))
+    reason = pl.when(pool.is_null()).then(pl.lit(NO_MODEL)).otherwise(pl.lit(NO_OUTPUT))
+    return pl.struct(
+        pl.col("_event_id").alias("event_id"),
+        pl.col("_entity").alias("entity"),
+        _time().alias("time"),
+        _value(probability, spec.classes).alias("value"),
+        probability.alias("probability"),
+        pl.when(probability.is_null()).then(reason).alias("reason"),
+        pool.alias("pool"),
+        pl.struct(
+            pl.col("_source").alias("partition"),
+            pl.col("_position").alias("position"),
+            pl.col("_row").alias("row"),
+        ).alias("source"),
+    )
+
+
+def _value(probability: pl.Expr, classes: tuple[Any, ...]) -> pl.Expr:
+    """The likelier class; the second one where both are equally likely."""
+    return (
+        pl.when(probability >= THRESHOLD)
+        .then(pl.lit(classes[1]))
+        .otherwise(pl.when(probability.is_not_null()).then(pl.lit(classes[0])))
+    )
