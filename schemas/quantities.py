@@ -29,6 +29,12 @@ def milliseconds(text: object) -> int:
     return value
 
 
+def duration(value: int) -> str:
+    """The text of so many milliseconds, in the largest unit that says them exactly."""
+    unit = next(each for each in reversed(MILLISECONDS) if value % MILLISECONDS[each] == 0)
+    return f"{value // MILLISECONDS[unit]}{unit}" if value else "0s"
+
+
 def _positive(value: int) -> int:
     if value <= 0:
         raise ValueError("must be longer than 0s")
@@ -49,6 +55,11 @@ class Rate(BaseModel):
     count: int = Field(gt=0, description="Occurrences allowed within one stretch.")
     per_ms: int | None = Field(default=None, gt=0, description="Length of the stretch, milliseconds.")
     per_rows: int | None = Field(default=None, gt=0, description="Length of the stretch, rows.")
+
+    def __str__(self) -> str:
+        """The rate as people write it."""
+        stretch = f"{self.per_rows} rows" if self.per_ms is None else duration(self.per_ms)
+        return f"{self.count} per {stretch}"
 
 
 def rate(text: object) -> Rate:
