@@ -1,81 +1,69 @@
 """Events and labels as they come from outside: strict types made from the specification.
 
-A decoder answers with the record or with the reason why it is none; it never raises for content.
+A decoder answers with the record or with all the reasons why it is none; it never raises for content. The struct is the
+fast path of the contract (`schemas.contract`), which is asked for what the struct refuses.
 Duplicate keys count as wrong, because readers disagree about which of the two values is meant.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 import pyarrow as pa
 
+from schemas.contract import INT64, YEARS_1_TO_9999, Rfc3339, event_model, integer_bounds, label_model
+from schemas.reasons import FieldError, Reason, Rejection, reasons
+from schemas.refusals import Refusals
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pydantic import BaseModel
+
     from schemas.spec import FieldSpec, Pipeline
+
+__all__ = [
+    "INT64",
+    "MAX_ID_LENGTH",
+    "MAX_RECORD_BYTES",
+    "YEARS_1_TO_9999",
+    "Decoder",
+    "FieldError",
+    "Reason",
+    "Rejection",
+    "arrow_schema",
+    "event_decoder",
+    "event_model",
+    "event_type",
+    "label_columns",
+    "label_decoder",
+    "label_model",
+    "label_schema",
+    "label_type",
+    "milliseconds",
+    "reasons",
+    "to_columns",
+]
 
 MAX_RECORD_BYTES = 1_000_000
 MAX_ID_LENGTH = 256
-INT64 = (-(2**63), 2**63 - 1)
-YEARS_1_TO_9999 = (-62_135_596_800_000, 253_402_300_799_999)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class Reason(StrEnum):
-    """Why a row was refused. The text goes into dead letters and reject counts: never rename one."""
-
-    EMPTY = "empty"
-    """The message has no value."""
-    NOT_JSON = "not_json"
-    """The bytes are not one JSON document."""
-    INVALID_UTF8 = "invalid_utf8"
-    """A text is not UTF-8."""
-    NOT_AN_OBJECT = "not_an_object"
-    """The document is an array, a text, a number, a boolean or null."""
-    TOO_LARGE = "too_large"
-    """The message is longer than MAX_RECORD_BYTES."""
-    DUPLICATE_KEY = "duplicate_key"
-    """The object holds the same key twice."""
-    MISSING_FIELD = "missing_field"
-    """A field that is not nullable is absent."""
-    UNKNOWN_FIELD = "unknown_field"
-    """The object holds a field that the pipeline does not name."""
-    NULL_VALUE = "null_value"
-    """A field that is not nullable is null."""
-    WRONG_TYPE = "wrong_type"
-    """A value is of another type than the field."""
-    OUT_OF_RANGE = "out_of_range"
-    """A value is outside min, max, values or max_length, or fits no double, int64 or year 1-9999."""
-    LATE_LABEL = "late_label"
-    """The label came after the horizon."""
-    UNKNOWN_EVENT = "unknown_event"
-    """No event with the label's id came within the horizon."""
-    UNDECODABLE_BATCH = "undecodable_batch"
-    """The message is not the batch that its content type, or its topic, says."""
-    CONTENT_TYPE = "unsupported_content_type"
-    """The content type is none that can be read."""
-    ENVELOPE = "invalid_envelope"
-    """The CloudEvents envelope is broken or incomplete."""
+def event_decoder(spec: Pipeline) -> Decoder:
+    """The reader of events."""
+    return Decoder(event_type(spec), event_model(spec))
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a message is not a record: code, place (`$.field`, `$` for the whole) and a sentence."""
-
-    code: Reason
-    path: str
-    message: str
+def label_decoder(spec: Pipeline) -> Decoder:
+    """The reader of labels."""
+    return Decoder(label_type(spec), label_model(spec))
 
 
 def event_type(spec: Pipeline) -> type[msgspec.Struct]:
@@ -144,8 +132,7 @@ def _number(field: FieldSpec) -> object:
 
 
 def _integer(field: FieldSpec) -> object:
-    low = INT64[0] if field.min is None else max(math.ceil(field.min), INT64[0])
-    high = INT64[1] if field.max is None else min(math.floor(field.max), INT64[1])
+    low, high = integer_bounds(field)
     return Annotated[int, msgspec.Meta(ge=low, le=high)]
 
 
@@ -157,7 +144,7 @@ def _text(field: FieldSpec) -> object:
 
 def _timestamp(_: FieldSpec) -> object:
     low, high = YEARS_1_TO_9999
-    return Annotated[int, msgspec.Meta(ge=low, le=high)] | Annotated[datetime, msgspec.Meta(tz=True)]
+    return Annotated[int, msgspec.Meta(ge=low, le=high)] | Rfc3339
 
 
 _ANNOTATIONS: dict[str, Callable[[FieldSpec], object]] = {
@@ -202,10 +189,17 @@ def _column(values: list[Any], field: FieldSpec) -> pa.Array:
 
 
 class Decoder:
-    """Reads JSON messages of one struct type."""
+    """Reads JSON messages of one kind.
 
-    def __init__(self, record: type[msgspec.Struct], limit: int = MAX_RECORD_BYTES) -> None:
+    Args:
+        record: The struct of a message.
+        model: Its contract, which accepts the same.
+        limit: Most bytes of a message.
+    """
+
+    def __init__(self, record: type[msgspec.Struct], model: type[BaseModel], limit: int = MAX_RECORD_BYTES) -> None:
         self._decode = msgspec.json.Decoder(record).decode
+        self._refusals = Refusals(model)
         self._limit = limit
         info = msgspec.structs.fields(record)
         self._keys = len(info)
@@ -214,7 +208,7 @@ class Decoder:
         self._moments = _getter([field.name for field in info if _holds(field.type, datetime)])
 
     def decode(self, value: bytes | None) -> msgspec.Struct | Rejection:
-        """The record of a message, or why there is none; never raises for content."""
+        """The record of a message, or all that is wrong with it; never raises for content."""
         if not value:
             return Rejection(Reason.EMPTY, "$", "the message has no value: send a JSON object")
         if len(value) > self._limit:
@@ -222,8 +216,20 @@ class Decoder:
         try:
             record: msgspec.Struct = self._decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _undecodable(value, error)
-        return record if self._surely_unique(value, record) else _twice(value) or record
+            return self._refused(value, str(error))
+        if self._surely_unique(value, record) or _unique(value):
+            return record
+        return self._refused(value, "a key is there twice")
+
+    def check(self, row: Mapping[str, object]) -> Rejection | None:
+        """All that is wrong with a row of Python values by name, such as one of an Arrow batch; None for nothing."""
+        errors = self._refusals.of_values(row)
+        return Rejection.of(errors) if errors else None
+
+    def _refused(self, value: bytes, problem: str) -> Rejection:
+        # The contract refuses what the struct refuses; if ever it did not, the message would be no record all the same.
+        errors = self._refusals.of_bytes(value)
+        return Rejection.of(errors or (FieldError(Reason.WRONG_TYPE, "$", problem[:200]),))
 
     def _surely_unique(self, value: bytes, record: msgspec.Struct) -> bool:
         """Whether no key is there twice, by counting colons; False where counting cannot tell.
@@ -257,59 +263,12 @@ def _quoted_colons(value: bytes) -> int:
     return value.count(b'":')
 
 
-def _twice(value: bytes) -> Rejection | None:
-    """The rejection of a valid object that holds a key twice."""
+def _unique(value: bytes) -> bool:
+    """Whether no key of a valid object is there twice, by reading it again."""
     names: list[str] = [key for key, _ in json.loads(value, object_pairs_hook=list)]
-    for name in names:
-        if names.count(name) > 1:
-            mend = "send each field once"
-            return Rejection(Reason.DUPLICATE_KEY, f"$.{name}", f"{name} is there twice: {mend}")
-    return None
+    return len(set(names)) == len(names)
 
 
 def _too_large(size: int, limit: int) -> Rejection:
     message = f"{size} bytes; at most {limit} are accepted: send less per event"
     return Rejection(Reason.TOO_LARGE, "$", message)
-
-
-def _undecodable(value: bytes, error: Exception) -> Rejection:
-    """Tells what does not fit from what is not JSON, and that from what is not UTF-8."""
-    if isinstance(error, msgspec.ValidationError):
-        return _invalid(str(error))
-    try:
-        value.decode()
-    except UnicodeDecodeError as broken:
-        return Rejection(Reason.INVALID_UTF8, "$", f"not UTF-8: {broken.reason}")
-    return Rejection(Reason.NOT_JSON, "$", str(error).removeprefix("JSON is malformed: "))
-
-
-_PATH = re.compile(r"(?s)(.*) - at `(\$[^`]*)`")
-_FIELD = re.compile(r"(?s).* field `(.*)`")
-# msgspec tells its errors apart by text alone; the tests hold each of these against the library.
-_CODES = (
-    ("Object missing", Reason.MISSING_FIELD),
-    ("Object contains unknown", Reason.UNKNOWN_FIELD),
-    ("Invalid enum value", Reason.OUT_OF_RANGE),
-    ("Number out of range", Reason.OUT_OF_RANGE),
-    ("Integer value out of range", Reason.OUT_OF_RANGE),
-    ("Expected `object`", Reason.NOT_AN_OBJECT),
-)
-_BOUND = re.compile(r"Expected `\w+` (<=|>=|of length)")
-
-
-def _invalid(text: str) -> Rejection:
-    at = _PATH.fullmatch(text)
-    message, path = (at[1], at[2]) if at else (text, "$")
-    code = _code(message)
-    if code in {Reason.MISSING_FIELD, Reason.UNKNOWN_FIELD} and (named := _FIELD.fullmatch(message)):
-        path = f"$.{named[1]}"
-    return Rejection(code, path[:200], message[:500])
-
-
-def _code(message: str) -> Reason:
-    for start, code in _CODES:
-        if message.startswith(start):
-            return code
-    if _BOUND.match(message):
-        return Reason.OUT_OF_RANGE
-    return Reason.NULL_VALUE if message.endswith("got `null`") else Reason.WRONG_TYPE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.events import Decoder, Reason, Rejection, event_type
+from schemas.events import Reason, Rejection, event_decoder
 from schemas.pipeline import parse, template
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 def test_the_request_in_the_readme_is_one_that_the_pipeline_of_init_takes() -> None:
     body = re.search(r"/v1/predict .* -d '(.*?)'", README, re.DOTALL)
     assert body is not None
-    decoder = Decoder(event_type(parse(template("shop"))))
+    decoder = event_decoder(parse(template("shop")))
     events = json.loads(body[1])["events"]
     assert events
     for event in events:

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from schemas.events import Decoder, Reason, Rejection, arrow_schema, event_type, to_columns
+from schemas.events import FieldError, Reason, Rejection, arrow_schema, event_decoder, to_columns
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
 from schemas.predictions import THRESHOLD
@@ -60,7 +60,7 @@ class Reader:
 
     def __init__(self, spec: Pipeline) -> None:
         self._spec = spec
-        self._event = Decoder(event_type(spec))
+        self._event = event_decoder(spec)
         self._schema = arrow_schema(spec)
         self._expressions = Expressions(spec)
         self._request = msgspec.json.Decoder(_Request)
@@ -90,13 +90,18 @@ class Reader:
 
     def _events(self, raw: Sequence[msgspec.Raw]) -> list[msgspec.Struct]:
         read = [self._event.decode(bytes(each)) for each in raw]
-        problems = [_problem(index, each) for index, each in enumerate(read) if isinstance(each, Rejection)]
+        problems = [
+            _problem(index, error)
+            for index, each in enumerate(read)
+            if isinstance(each, Rejection)
+            for error in each.errors
+        ]
         if problems:
             raise Wrong(problems)
         return [each for each in read if not isinstance(each, Rejection)]
 
 
-def _problem(index: int, found: Rejection) -> Problem:
+def _problem(index: int, found: FieldError) -> Problem:
     where = f"$.events[{index}]{found.path.removeprefix('$')}"
     return Problem(found.code, found.message, where, _MENDS.get(found.code, _FORM))
 

@@ -12,7 +12,7 @@ from headrace.demo.story import ALARM, CHANGE, FIRST, FITTED, RECENT, RECOVERED,
 from headrace.demo.stream import MEANS, NOISE, readings
 from headrace.plot import Frame, plot
 from headrace.rows import messages
-from schemas.events import Decoder, Rejection, event_type, label_type
+from schemas.events import Rejection, event_decoder, label_decoder
 from schemas.pipeline import load
 
 SPEC = load(PIPELINE)
@@ -49,7 +49,7 @@ def test_the_readings_themselves_do_not_change() -> None:
 
 
 def test_every_message_of_the_demo_is_valid() -> None:
-    decoders = {"events": Decoder(event_type(SPEC)), "labels": Decoder(label_type(SPEC))}
+    decoders = {"events": event_decoder(SPEC), "labels": label_decoder(SPEC)}
     for each in messages(readings(600, 300, 7), SPEC, OPTIONS):
         assert not isinstance(decoders[each.kind].decode(each.value), Rejection)
 

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.errors import WrongUse
 from headrace.files import Input, Options, messages, read
-from schemas.events import Decoder, Rejection, event_type, label_type
+from schemas.events import Rejection, event_decoder, label_decoder
 from schemas.pipeline import Pipeline, parse
 
 PIPELINE = """
@@ -59,7 +59,7 @@ def order(inputs: list[Input], id_field: str = "event_id") -> list[str]:
 
 
 def test_every_message_is_valid_for_the_pipeline() -> None:
-    decoders = {"events": Decoder(event_type(SPEC)), "labels": Decoder(label_type(SPEC))}
+    decoders = {"events": event_decoder(SPEC), "labels": label_decoder(SPEC)}
     for each in made(table(price=[1.5, None, float("nan"), 2.0])):
         assert not isinstance(decoders[each.kind].decode(each.value), Rejection), each
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import create_model
 
 from schemas.events import (
     MAX_RECORD_BYTES,
@@ -13,10 +14,10 @@ from schemas.events import (
     Reason,
     Rejection,
     arrow_schema,
-    event_type,
+    event_decoder,
     label_columns,
+    label_decoder,
     label_schema,
-    label_type,
     milliseconds,
     to_columns,
 )
@@ -48,8 +49,8 @@ labels:
   horizon: 1h
 features: {price: price}
 """)
-EVENTS = Decoder(event_type(PIPELINE))
-LABELS = Decoder(label_type(PIPELINE))
+EVENTS = event_decoder(PIPELINE)
+LABELS = label_decoder(PIPELINE)
 GOOD = {
     "id": '"e1"',
     "at": "1700000000000",
@@ -238,7 +239,7 @@ def test_an_offset_cannot_push_a_time_out_of_what_can_be_printed() -> None:
 
 def test_one_nullable_field_is_enough_for_an_event() -> None:
     only = msgspec.defstruct("Only", [("x", float | None | msgspec.UnsetType, msgspec.UNSET)])
-    decoder = Decoder(only)
+    decoder = Decoder(only, create_model("Only", x=(float | None, None)))
     assert not isinstance(decoder.decode(b"{}"), Rejection)
     assert isinstance(decoder.decode(b'{"x":1,"x":2}'), Rejection)
 
@@ -247,7 +248,7 @@ def test_a_rejection_never_carries_more_than_a_few_hundred_characters() -> None:
     found = rejection(raw(**{"z" * 100_000: "1"}))
     assert found.code is Reason.UNKNOWN_FIELD
     assert len(found.path) <= 200
-    assert len(found.message) <= 500
+    assert len(found.message) <= 1_000
 
 
 def test_every_reason_is_documented_once() -> None:
