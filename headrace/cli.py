@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("headrace.demo.command", "demo"),
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),
+    "dead-letters": ("headrace.dead_letters.command", "app"),
     "kafka": ("headrace.kafka_command", "app"),
 }
 """Each command's module and function. Only the one that is asked for is imported: some bring seconds of libraries."""

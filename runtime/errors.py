@@ -56,7 +56,7 @@ class DeliveryFailed(Fatal):
 
 
 class Fenced(Fatal):
-    """Somebody else goes by this writer's name now: of what it had not committed nothing landed, nothing ever will."""
+    """Somebody else goes by this writer's name now: what it had not committed never lands."""
 
 
 class LeaseLost(Fatal):

@@ -1,0 +1,33 @@
+"""What to do about a dead letter, by its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.events import Reason
+
+PRODUCER = "Mend the producer and send the message again"
+PIPELINE = "or, where the data is right, change the field in pipeline.yaml, start again and replay"
+
+MENDS: Mapping[str, str] = {
+    Reason.EMPTY: f"{PRODUCER} with a value; a tombstone means nothing here.",
+    Reason.NOT_JSON: f"{PRODUCER} as JSON, or with the content-type of what it is.",
+    Reason.INVALID_UTF8: f"{PRODUCER} in UTF-8.",
+    Reason.NOT_AN_OBJECT: f"{PRODUCER} as one JSON object per event.",
+    Reason.TOO_LARGE: f"{PRODUCER} in smaller ones.",
+    Reason.DUPLICATE_KEY: f"{PRODUCER} with each field once.",
+    Reason.MISSING_FIELD: f"{PRODUCER} with the field, {PIPELINE} (`nullable: true`).",
+    Reason.UNKNOWN_FIELD: f"{PRODUCER} without the field, {PIPELINE} (declare it).",
+    Reason.NULL_VALUE: f"{PRODUCER} with a value, {PIPELINE} (`nullable: true`).",
+    Reason.WRONG_TYPE: f"{PRODUCER} with the field's type, {PIPELINE} (`type:` of a new field).",
+    Reason.OUT_OF_RANGE: f"{PRODUCER} within the bounds, {PIPELINE} (`min`, `max`, `values`, `max_length`).",
+    Reason.LATE_LABEL: "Send labels earlier, or raise `labels.horizon`. Replayed as it is, it is late again.",
+    Reason.UNKNOWN_EVENT: "Send the event first (was it refused? replay it), then replay this label.",
+    Reason.UNDECODABLE_BATCH: "Somebody else or a newer Headrace wrote to an internal topic: stop it. Not replayable.",
+}
+OTHERWISE = "Mend what the message names, in the producer or in pipeline.yaml; then replay."
+
+
+def mend(reason: str) -> str:
+    """The way out for a person."""
+    return MENDS.get(reason, OTHERWISE)
