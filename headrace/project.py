@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -68,17 +69,32 @@ def _write_new(path: Path, text: str) -> None:
         raise WrongUse(f"{path} cannot be written: {error.strerror}. Name another directory") from error
 
 
-def validate(pipeline: PipelineOption = PIPELINE, *, json: JsonOption = False) -> None:
+def validate(
+    pipeline: PipelineOption = PIPELINE,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Compare with the pipeline of this name that runs on this Kafka."),
+    ] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
     """Check a pipeline.yaml and say what it means; names the line of every mistake.
+
+    With --against, say what would change in the pipeline that runs; exit code 1 when it must not change so.
 
     For example:
 
       headrace validate
 
       headrace validate -p shop/pipeline.yaml --json
+
+      headrace validate --against 127.0.0.1:9092
     """
     spec = load(pipeline)
     output = Output(machine=json)
+    if against is not None:
+        importlib.import_module("headrace.against").weigh(spec, against, output)  # only this needs a Kafka client
+        return
     output.give(_summary(spec))
     output.say(f"{pipeline} is a good pipeline: {spec.pipeline}, {spec.task}, digest {spec.digest}")
     output.say(_features(spec))

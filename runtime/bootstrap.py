@@ -10,28 +10,22 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
-import yaml
 from pydantic import Field
 
 from runtime.clock import SystemClock
 from runtime.errors import HeadraceError, WrongSetup
-from runtime.kafka import KafkaCarrier
 from runtime.kafka_admin import TopicShape, topic_admin
-from runtime.ports import Clock, LogReader, Outgoing, Place
+from runtime.ports import Clock
 from runtime.settings import ServiceSettings, read
-from schemas import cloudevents
-from schemas.messages import PipelineAnnounced
+from runtime.specification import PLACE, announce, refuse_breaks
 from schemas.pipeline import Pipeline, PipelineError, load
-from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic
+from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic, physical
 
 PARTITIONS, EVENT_PARTITIONS = 4, 6
 WINDOW_MS = 0
 """Features are expressions over one event so far: none looks back."""
 SPANNING: frozenset[Retention] = frozenset({"windows", "outcomes", "horizon"})
-KEY = b"pipeline"
-ANNOUNCED = Place("pipeline", 0)
 
 
 class Settings(ServiceSettings):
@@ -80,7 +74,7 @@ def bootstrap(
     *,
     clock: Clock | None = None,
 ) -> Report:
-    """Make what is missing and announce the specification when it is another one.
+    """Make what is missing and announce the specification when it is another one that the log can live with.
 
     Args:
         brokers: ``host:port``, several with commas.
@@ -92,17 +86,20 @@ def bootstrap(
         clock: Whose time the announcement carries.
 
     Raises:
-        WrongSetup: No broker answers, or an existing topic does not fit.
+        WrongSetup: No broker answers, an existing topic does not fit, or the pipeline runs with a specification that
+            this one must not replace. Nothing was made then.
     """
     wanted = {topic.physical(spec.pipeline): _shape(topic, spec, partitions, event_partitions) for topic in TOPICS}
     with topic_admin(brokers) as admin:
         existing = admin.existing(wanted)
         _refuse_misfits(spec, existing, partitions)
+        if physical(spec.pipeline, PLACE.topic) in existing:
+            refuse_breaks(brokers, spec)
         missing = {name: shape for name, shape in wanted.items() if name not in existing}
         admin.create(missing, replication)
-    announced = _announce(brokers, spec, text or _written_out(spec), partitions, clock or SystemClock())
+    told = announce(brokers, spec, text, partitions, clock or SystemClock())
     differs = tuple(_differences(existing, wanted))
-    return Report(spec.pipeline, spec.digest, tuple(missing), tuple(existing), differs, announced)
+    return Report(spec.pipeline, spec.digest, tuple(missing), tuple(existing), differs, told)
 
 
 def _shape(topic: Topic, spec: Pipeline, partitions: int, event_partitions: int) -> TopicShape:
@@ -163,44 +160,6 @@ def _differences(existing: Mapping[str, TopicShape], wanted: Mapping[str, TopicS
         for key, value in wanted[name].config.items():
             if shape.config.get(key) != value:
                 yield f"{name}: {key}={shape.config.get(key)}, a new topic would get {value}"
-
-
-def _announce(brokers: str, spec: Pipeline, text: str, partitions: int, clock: Clock) -> bool:
-    message = PipelineAnnounced(name=spec.pipeline, digest=spec.digest, text=text, partitions=partitions)
-    carrier = KafkaCarrier(brokers, spec.pipeline, "bootstrap")
-    try:
-        known = _announced(carrier.log)
-        if known and (known.digest, known.partitions) == (message.digest, message.partitions):
-            return False
-        value, headers = cloudevents.encode(
-            message,
-            id=f"{spec.pipeline}/{spec.digest}",
-            source=cloudevents.source_of(spec.pipeline, "bootstrap"),
-            subject=spec.pipeline,
-            time=datetime.fromtimestamp(clock.now() / 1000, UTC),
-        )
-        carrier.publish([Outgoing(*ANNOUNCED, value, KEY, headers)])
-        carrier.confirm()
-        return True
-    finally:
-        carrier.close()
-
-
-def _announced(log: LogReader) -> PipelineAnnounced | None:
-    """The newest announcement, None where there is none that this version understands."""
-    newest = None
-    for message in log.read(ANNOUNCED, log.begin(ANNOUNCED), log.end(ANNOUNCED)):
-        newest = message if message.key == KEY else newest
-    if newest is None:
-        return None
-    try:
-        return cloudevents.decode(newest.value or b"", newest.headers).read(PipelineAnnounced)
-    except cloudevents.EnvelopeError:
-        return None
-
-
-def _written_out(spec: Pipeline) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
 
 
 def main() -> int:

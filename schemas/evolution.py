@@ -42,9 +42,14 @@ class Change:
     why: str
     way: str = ""
 
+    @property
+    def advice(self) -> str:
+        """Why, and the way where there has to be one."""
+        return f"{self.why}. {self.way}" if self.way else self.why
+
     def __str__(self) -> str:
         """The change in one line."""
-        return f"{self.path}: {self.what}: {self.why}{self.way and f'. {self.way}'}"
+        return f"{self.path}: {self.what}: {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +131,6 @@ def _shown(rule: str, value: Any) -> str:
         return f"{value.type}{', nullable' if value.nullable else ''}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

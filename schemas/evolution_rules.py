@@ -62,7 +62,7 @@ def _gone_or_more(old: Any, new: Any) -> bool:
 
 
 def _longer(old: Any, new: Any) -> bool:
-    return new > old
+    return bool(new > old)
 
 
 def _loosened(old: Any, new: Any) -> bool:

@@ -75,6 +75,37 @@ def test_a_changed_specification_is_announced_and_retention_is_named_as_differen
     assert any(each.startswith(physical(unique, "scored") + ": retention.ms=") for each in report.differs)
 
 
+def test_a_specification_that_would_break_the_log_is_refused_with_the_way_and_nothing_is_made(
+    kafka: str, unique: str
+) -> None:
+    run(kafka, unique)
+    admin = kafka_clients.admin(kafka)
+    admin.delete_topics([physical(unique, "weights")])
+    admin.close()
+    text = template(unique).replace("amount_per_item: amount / items", "amount_per_item: amount / (items + 1)")
+    with pytest.raises(
+        WrongSetup, match=r"(?s)features.amount_per_item: amount / items → .*new name.*another `pipeline"
+    ):
+        bootstrap(kafka, parse(text), text, 2, 3)
+    assert [each.digest for each in announced(kafka, unique)] == [spec_of(unique)[0].digest]
+    with topic_admin(kafka) as topics:
+        assert not topics.existing([physical(unique, "weights")])
+
+
+def test_a_specification_without_a_file_is_announced_as_one_that_says_the_same(kafka: str, unique: str) -> None:
+    text = template(unique).replace("cooldown: 10m", "cooldown: 90s\n  fits: 3 per 2h")
+    spec = parse(text)
+    bootstrap(kafka, spec, partitions=2)
+    assert [parse(each.text).digest for each in announced(kafka, unique)] == [spec.digest]
+
+
+def test_what_was_announced_and_cannot_be_read_is_not_replaced(kafka: str, unique: str) -> None:
+    spec, text = spec_of(unique)
+    bootstrap(kafka, spec, text + "from_the_future: {}\n", 2, 3)
+    with pytest.raises(WrongSetup, match=r"(?s)this version of Headrace cannot.*from_the_future: unknown key"):
+        run(kafka, unique, horizon="48h")
+
+
 def test_a_missing_topic_is_made_again(kafka: str, unique: str) -> None:
     run(kafka, unique)
     admin = kafka_clients.admin(kafka)
