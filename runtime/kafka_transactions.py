@@ -46,7 +46,7 @@ class KafkaTransactions:
             raise DeliveryFailed(f"Kafka at {brokers} gives no transactions: {error!r}") from error
 
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Write all messages or none; return when readers of committed data can see them.
+        """Write all messages or none; return when it is certain that readers of committed data will see them.
 
         Raises:
             Fenced: Another writer of the name has begun, or the broker gave the transaction up.
@@ -55,13 +55,15 @@ class KafkaTransactions:
         After either nothing of the transaction lands any more. Whether it had landed already (its confirmation may be
         what was lost) can be read by the next writer of the name.
         """
+        if not outgoing:
+            return
         try:
             self._producer.begin_transaction()
             for future in [self._send(each) for each in outgoing]:
                 future.get()
             self._producer.commit_transaction()
         except (KafkaError, ValueError, TypeError) as error:
-            told = self._told(error)
+            told = self._told(error, outgoing)
             self._abort()
             raise told from error
         except BaseException:  # a signal: nobody has to wait for the transaction that it cut off
@@ -90,8 +92,12 @@ class KafkaTransactions:
         except KafkaError as error:
             log.info("close_failed", extra={"error": repr(error)})
 
-    def _told(self, error: Exception) -> Exception:
+    def _told(self, error: Exception, outgoing: Sequence[Outgoing]) -> Exception:
         last = self._producer._transaction_manager.last_error  # noqa: SLF001 - the client wraps it in a plain error
         if isinstance(error, SHUT_OUT) or isinstance(last, SHUT_OUT):
             return Fenced(f"another writer has taken over, or a transaction took too long: {last or error!r}")
-        return DeliveryFailed(f"a transaction did not land: {error!r}")
+        largest = max(outgoing, key=lambda each: len(each.value or b""))
+        return DeliveryFailed(
+            f"a transaction of {len(outgoing)} messages did not land, the largest one of {len(largest.value or b'')} "
+            f"bytes for {physical(self._pipeline, largest.topic)}/{largest.partition}: {error!r}"
+        )

@@ -23,7 +23,9 @@ MENDS: Mapping[str, str] = {
     Reason.OUT_OF_RANGE: f"{PRODUCER} within the bounds, {PIPELINE} (`min`, `max`, `values`, `max_length`).",
     Reason.LATE_LABEL: "Send labels earlier, or raise `labels.horizon`. Replayed as it is, it is late again.",
     Reason.UNKNOWN_EVENT: "Send the event first (was it refused? replay it), then replay this label.",
-    Reason.UNDECODABLE_BATCH: "Somebody else or a newer Headrace wrote to an internal topic: stop it. Not replayable.",
+    Reason.UNDECODABLE_BATCH: f"{PRODUCER} as its content-type says. On an internal topic: somebody else wrote there.",
+    Reason.CONTENT_TYPE: f"{PRODUCER} as JSON, CloudEvents, NDJSON or Arrow stream, with that content-type.",
+    Reason.ENVELOPE: f"{PRODUCER} with the attributes of CloudEvents 1.0: specversion, id, source, type.",
 }
 OTHERWISE = "Mend what the message names, in the producer or in pipeline.yaml; then replay."
 

@@ -6,7 +6,6 @@ name REPLAY first, which ends every other one, and reads the ledger then: nobody
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -48,7 +47,7 @@ class Tally:
     matched: int = 0
     replayed: int = 0
     before: int = 0
-    left: Counter[str] = field(default_factory=Counter)
+    left: dict[str, int] = field(default_factory=dict)
 
 
 def original(letter: Letter) -> Outgoing:
@@ -137,7 +136,7 @@ class Replay:
         if letter.identity in self._ledger:
             self.tally.before += 1
         elif (why := self._obstacles.of(letter)) is not None:
-            self.tally.left[why] += 1
+            self.tally.left[why] = self.tally.left.get(why, 0) + 1
         else:
             self._open.append(letter)
             self._bytes += _size(original(letter))
