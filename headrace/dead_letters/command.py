@@ -150,7 +150,8 @@ def replay(
     """Put refused messages back on their topics, each once, however often and by how many people this is run.
 
     Key, value and headers are the original ones, with a header headrace-replayed that holds the dead letter's id. The
-    ledger (topic decisions) says who replayed what. What is refused again is a new dead letter.
+    ledger (topic decisions) says who replayed what. What is refused again is a new dead letter. An event whose time or
+    id is Kafka's has new ones. Ended or killed in the middle: run it again, it goes on with what is left.
 
     For example:
 
@@ -174,8 +175,8 @@ def _carry_out(run: Replay, letters: Iterable[Letter]) -> None:
         run.run(letters)
     except Fenced as error:
         raise RunFailed(
-            f"somebody else began a replay, and there is one at a time: {run.tally.replayed:,} letters were replayed "
-            f"before that. Run it again when theirs is over, it goes on with what is left ({error})"
+            f"somebody else began a replay (there is one at a time), or the broker was too slow: {run.tally.replayed:,} "
+            f"letters were replayed before that. Run it again in a while, it goes on with what is left: {error}"
         ) from error
     except DeliveryFailed as error:
         raise RunFailed(

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from schemas.events import Reason
 
 PRODUCER = "Mend the producer and send the message again"
-PIPELINE = "or, where the data is right, change the field in pipeline.yaml, start again and replay"
+
+
+def _or_else(change: str) -> str:
+    return f"or, where the data is right, {change} in pipeline.yaml, start again and replay"
+
 
 MENDS: Mapping[str, str] = {
     Reason.EMPTY: f"{PRODUCER} with a value; a tombstone means nothing here.",
@@ -16,11 +20,11 @@ MENDS: Mapping[str, str] = {
     Reason.NOT_AN_OBJECT: f"{PRODUCER} as one JSON object per event.",
     Reason.TOO_LARGE: f"{PRODUCER} in smaller ones.",
     Reason.DUPLICATE_KEY: f"{PRODUCER} with each field once.",
-    Reason.MISSING_FIELD: f"{PRODUCER} with the field, {PIPELINE} (`nullable: true`).",
-    Reason.UNKNOWN_FIELD: f"{PRODUCER} without the field, {PIPELINE} (declare it).",
-    Reason.NULL_VALUE: f"{PRODUCER} with a value, {PIPELINE} (`nullable: true`).",
-    Reason.WRONG_TYPE: f"{PRODUCER} with the field's type, {PIPELINE} (`type:` of a new field).",
-    Reason.OUT_OF_RANGE: f"{PRODUCER} within the bounds, {PIPELINE} (`min`, `max`, `values`, `max_length`).",
+    Reason.MISSING_FIELD: f"{PRODUCER} with the field, {_or_else('set `nullable: true`')}.",
+    Reason.UNKNOWN_FIELD: f"{PRODUCER} without the field, {_or_else('declare the field')}.",
+    Reason.NULL_VALUE: f"{PRODUCER} with a value, {_or_else('set `nullable: true`')}.",
+    Reason.WRONG_TYPE: f"{PRODUCER} with the field's type; a number in quotes is a text.",
+    Reason.OUT_OF_RANGE: f"{PRODUCER} within the bounds, {_or_else('widen `min`, `max`, `values` or `max_length`')}.",
     Reason.LATE_LABEL: "Send labels earlier, or raise `labels.horizon`. Replayed as it is, it is late again.",
     Reason.UNKNOWN_EVENT: "Send the event first (was it refused? replay it), then replay this label.",
     Reason.UNDECODABLE_BATCH: f"{PRODUCER} as its content-type says. On an internal topic: somebody else wrote there.",

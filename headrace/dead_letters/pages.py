@@ -12,7 +12,7 @@ from rich.text import Text
 
 from headrace.dead_letters.mends import mend
 from headrace.dead_letters.reading import Letter
-from headrace.dead_letters.replaying import Tally
+from headrace.dead_letters.replaying import Tally, returnable
 from headrace.dead_letters.values import as_fields, pretty, printable, short
 from schemas.messages import moment, rfc3339
 
@@ -99,6 +99,8 @@ def _facts(letter: Letter, replay: Mapping[str, object] | None) -> Iterator[tupl
     for name, text in letter.notes.items():
         yield name, _indented(text)
     yield "mend", mend(story.reason)
+    if replay is None and returnable(story.topic):
+        yield "way back", f"headrace dead-letters replay --id {story.id}"
     yield "key", "null" if message.key is None else short(message.key)
     for name, value in letter.original_headers:
         yield f"header {name}", short(value)

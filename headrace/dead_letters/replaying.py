@@ -57,6 +57,11 @@ def original(letter: Letter) -> Outgoing:
     return Outgoing(story.topic, story.partition, message.value, message.key, headers)
 
 
+def returnable(topic: str) -> bool:
+    """Whether others than its services may write to a topic."""
+    return topic in BY_NAME and BY_NAME[topic].public == "in"
+
+
 class Obstacles:
     """Why a letter cannot be put back.
 
@@ -73,7 +78,7 @@ class Obstacles:
         topic = BY_NAME.get(letter.story.topic)
         if topic is None:
             return f"{letter.story.topic} is not a topic of this version"
-        if topic.public != "in":
+        if not returnable(topic.name):
             return (
                 f"{topic.name} is internal: what {' and '.join(topic.writers)} wrote is not written again by anybody "
                 "else. Mend the writer; what it read is still on its own topics"
