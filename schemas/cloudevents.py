@@ -29,7 +29,7 @@ CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
 DATA_TYPE = "application/json"
 PREFIX = "ce_"
 REQUIRED = ("specversion", "id", "source", "type")
-ATTRIBUTES = (*REQUIRED, "subject", "time", "dataschema")
+ATTRIBUTES = (*REQUIRED, "subject", "time", "dataschema", "traceparent")
 """The attributes that we write, apart from datacontenttype: in the binary form that one is the content type."""
 
 

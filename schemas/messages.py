@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -200,6 +200,9 @@ Step = Literal[
     "replayed",
 ]
 
+OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]
+"""Closed when writing. Subscribers see a text, so that a ledger that learns a word breaks none of them."""
+
 
 class Decision(Message):
     """A service decided something, for these reasons: one line of the ledger."""
@@ -207,7 +210,7 @@ class Decision(Message):
     what: ClassVar[str] = "decision"
 
     subject: str = Field(description="What it is about: an episode, a member, a wish.")
-    step: Step = Field(description="What was decided.")
+    step: OpenStep = Field(description="What was decided. Steps may be added: readers must expect others.")
     service: str = Field(description="Who decided.")
     outcome: str = Field(description="What follows, in a few words.")
     reason: str = Field(description="One sentence for people.")

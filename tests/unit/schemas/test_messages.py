@@ -1,10 +1,8 @@
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from schemas.generate import FOLDER, documents, write
 from schemas.messages import (
     MESSAGES,
     Cause,
@@ -170,15 +168,3 @@ def test_times_are_written_in_utc_with_milliseconds() -> None:
     assert moment(1_700_000_000_001) == datetime(2023, 11, 14, 22, 13, 20, 1_000, tzinfo=UTC)
     with pytest.raises(ValidationError):
         Prediction.model_validate({**EXAMPLES[0].model_dump(), "time": datetime(2024, 1, 1)})  # noqa: DTZ001 - the point
-
-
-def test_the_generated_schemas_are_fresh() -> None:
-    """Where this fails: python -m schemas.generate."""
-    assert {path.name: path.read_text() for path in FOLDER.iterdir()} == documents()
-
-
-def test_the_generator_removes_what_no_longer_exists(tmp_path: Path) -> None:
-    (tmp_path / "old.v1.schema.json").write_text("{}")
-    (tmp_path / "mine.txt").write_text("kept")
-    write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*documents(), "mine.txt"}
