@@ -175,7 +175,7 @@ def _carry_out(run: Replay, letters: Iterable[Letter]) -> None:
         run.run(letters)
     except Fenced as error:
         raise RunFailed(
-            f"somebody else began a replay (there is one at a time), or the broker was too slow: {run.tally.replayed:,} "
+            f"somebody else began a replay (one at a time), or the broker was too slow: {run.tally.replayed:,} "
             f"letters were replayed before that. Run it again in a while, it goes on with what is left: {error}"
         ) from error
     except DeliveryFailed as error:
