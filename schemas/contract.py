@@ -95,11 +95,11 @@ def _form(field: FieldSpec, min_length: int | None) -> tuple[Any, Any]:
 
 _WORDS = {
     "number": "Number",
-    "integer": "Integer",
+    "integer": "Integer, written without a fraction",
     "boolean": "True or false",
     "category": "Category",
     "text": "Text",
-    "timestamp": "Time, as epoch milliseconds or RFC 3339 text with an offset",
+    "timestamp": "Epoch milliseconds, or RFC 3339 text with an offset",
 }
 
 

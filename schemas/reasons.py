@@ -13,7 +13,7 @@ class Reason(StrEnum):
     meaning: str
     """A sentence for people, for the documents too."""
 
-    def __new__(cls, code: str, meaning: str) -> Self:
+    def __new__(cls, code: str, meaning: str = "") -> Self:
         """A member whose value is the code."""
         member = str.__new__(cls, code)
         member._value_, member.meaning = code, meaning

@@ -24,6 +24,9 @@ from schemas.reasons import PATH, FieldError, Reason, shortened
 MOST_STRANGERS = 20
 """Fields that the pipeline does not name and keys that are there twice: most that are reported of each."""
 
+MOST_MENDED = 3
+"""With more such fields than that the sender means another pipeline: no guess which field each was to be."""
+
 _SENTENCE, _VALUE, _DEEP, _DIGITS = 300, 60, 64, 400
 
 
@@ -36,7 +39,7 @@ class Refusals:
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
-        self._names = [str(field.alias) for field in model.model_fields.values()]
+        self._names = dict.fromkeys(str(field.alias) for field in model.model_fields.values())
 
     def of_bytes(self, value: bytes) -> tuple[FieldError, ...]:
         """Everything that is wrong with a message; empty where the contract accepts it. Never raises for content."""
@@ -55,23 +58,15 @@ class Refusals:
 
     def of_values(self, values: Mapping[str, object]) -> tuple[FieldError, ...]:
         """Everything that is wrong with the values of a row; empty where the contract accepts it."""
-        strangers = values.keys() - set(self._names)
-        if len(strangers) > MOST_STRANGERS:
-            few = set(islice((name for name in values if name in strangers), MOST_STRANGERS))
-            values = {name: value for name, value in values.items() if name not in strangers or name in few}
+        strangers = [name for name in values if name not in self._names]
+        left_out = set(strangers[MOST_STRANGERS:])
+        values = {name: value for name, value in values.items() if name not in left_out}
         try:
             self._model.model_validate(values)
         except ValidationError as wrong:
-            return tuple(self._error(each) for each in wrong.errors(include_url=False))
+            meant = [name for name in self._names if name not in values] if len(strangers) <= MOST_MENDED else []
+            return tuple(_error(each, meant) for each in wrong.errors(include_url=False))
         return ()
-
-    def _error(self, error: ErrorDetails) -> FieldError:
-        name = str(error["loc"][0]) if error["loc"] else ""
-        code, sentence = _FORMS[_kind(error)]
-        if code is Reason.UNKNOWN_FIELD:
-            return _unknown(name, self._names)
-        bounds = {key: _bound(value) for key, value in error.get("ctx", {}).items()}
-        return _at(name, code, sentence.format(name=_name(name), got=_shown(error["input"]), **bounds))
 
     def _too_deep(self, text: str) -> FieldError:
         """The error of a document that no reader takes, because it is nested too deeply."""
@@ -79,7 +74,7 @@ class Refusals:
         if name is None:
             return _whole(Reason.NOT_AN_OBJECT, "the message must be a JSON object, not an array")
         if name not in self._names:
-            return _unknown(name, self._names)
+            return _unknown(name, ())
         deep = f"{_name(name)} is nested too deeply: send one value, not arrays or objects"
         return _at(name, Reason.WRONG_TYPE, deep)
 
@@ -177,6 +172,9 @@ _FORMS: dict[str, tuple[Reason, str]] = {
 }
 """What each error type of the contract means: its code and its sentence."""
 
+_OTHER = (Reason.WRONG_TYPE, "{name} is not what the pipeline declares: {got}")
+"""For an error type that a newer pydantic may bring: content must never stop ingestion."""
+
 
 def _kind(error: ErrorDetails) -> str:
     """The error type, made finer where a reason needs it."""
@@ -195,11 +193,11 @@ def _whole(code: Reason, sentence: str) -> FieldError:
 
 
 def _at(name: str, code: Reason, sentence: str) -> FieldError:
-    return FieldError(code, shortened(f"$.{name}", PATH) if name else "$", shortened(sentence, _SENTENCE))
+    return FieldError(code, shortened(f"$.{name}", PATH), shortened(sentence, _SENTENCE))
 
 
-def _unknown(name: str, known: Sequence[str]) -> FieldError:
-    close = get_close_matches(name, known, n=1, cutoff=0.6) if len(name) <= _VALUE else []
+def _unknown(name: str, meant: Sequence[str]) -> FieldError:
+    close = get_close_matches(name, meant, n=1, cutoff=0.6) if len(name) <= _VALUE else []
     mend = f"did you mean {_quoted(close[0])}?" if close else "remove it, or declare it in pipeline.yaml"
     return _at(name, Reason.UNKNOWN_FIELD, f"unknown field {_quoted(name)}; {mend}")
 
@@ -210,6 +208,18 @@ def _name(name: str) -> str:
 
 def _quoted(text: str) -> str:
     return repr(shortened(text, _VALUE))
+
+
+def _error(error: ErrorDetails, meant: Sequence[str]) -> FieldError:
+    """An error of the contract in our words; `meant` are the fields that an unknown one may have been."""
+    code, sentence = _FORMS.get(_kind(error), _OTHER)
+    if not error["loc"]:
+        return _whole(code, sentence)
+    name = str(error["loc"][0])
+    if code is Reason.UNKNOWN_FIELD:
+        return _unknown(name, meant)
+    bounds = {key: _bound(value) for key, value in error.get("ctx", {}).items()}
+    return _at(name, code, sentence.format(name=_name(name), got=_shown(error["input"]), **bounds))
 
 
 def _bound(value: object) -> str:
