@@ -181,8 +181,7 @@ def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType
     said = (member.model, member.version, member.digest, tuple(member.features))
     if (manifest.model, manifest.version, manifest.digest, tuple(manifest.features)) != said:
         raise ModelRefused(f"member {member.version}: the manifest describes another model than was announced")
-    if manifest.features != dict(features):
-        missing = [name for name, kind in manifest.features.items() if features.get(name) != kind]
+    if missing := [name for name, kind in manifest.features.items() if features.get(name) != kind]:
         raise ModelRefused(f"member {member.version} needs other features than the pipeline computes: {missing}")
     if not {MODEL, WARMUP} <= manifest.files.keys():
         raise ModelRefused(f"member {member.version}: the manifest does not name {MODEL} and {WARMUP}")

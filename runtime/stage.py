@@ -18,6 +18,7 @@ from runtime.fold import Fold, Rejects, slowest
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.tail import restore
 from schemas import batch as b
+from schemas.columns import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Stage:
             parts.append(rows)
             for source, rejected in refused.items():
                 rejects.setdefault(source, []).extend(rejected)
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        batch = together(parts)
         coverage = {self._source: (first, fold.marks[self._source])}
         return Taken(batch, coverage, before, fold.through(), rejects, group[-1].headers.topic_id)
 
@@ -147,7 +148,7 @@ def rounds(lanes: Iterable[tuple[int, Iterable[Taken]]]) -> Iterator[list[tuple[
 
 def gathered(turn: Sequence[tuple[int, Taken]]) -> pa.RecordBatch:
     """All rows of a round, partition by partition."""
-    return pa.concat_batches([taken.batch for _, taken in turn])
+    return together([taken.batch for _, taken in turn])
 
 
 def parted(turn: Sequence[tuple[int, Taken]], rows: pa.RecordBatch) -> Iterator[tuple[int, Taken, pa.RecordBatch]]:

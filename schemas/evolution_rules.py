@@ -150,7 +150,7 @@ RULES: Mapping[str, tuple[Case, ...]] = {
     # --- features: a name is a definition for ever ---
     "features": (fine("columns are found by their names, not by their places"),),
     "features.*": (
-        fine("models in service do not read it, the next fit does; rows of before have no value of it", _added),
+        fine("models in service do not read it; fits do, on rows from now on", _added),
         refused("models in service read it, and would be refused without it", "Leave it in the file", _removed),
         fine("written in another way, it is the same expression", _reworded),
         refused(

@@ -19,6 +19,7 @@ from runtime.stage import Stage, decode, gathered, parted, rounds
 from runtime.tail import story
 from schemas import batch as b
 from schemas import cloudevents
+from schemas.columns import completed, feature_columns
 from schemas.messages import Decision, Member, Pool, Scalar, Step
 from schemas.pipeline import Pipeline
 from schemas.predictions import Predictions
@@ -65,6 +66,7 @@ class Serving:
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
+        self._columns = feature_columns(spec)
         self._announced = Announced()
         self._judged = 0
         self._again = 0
@@ -112,7 +114,7 @@ class Serving:
             yield decided
         version = 0 if self._pool is None else self._pool.version
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
-            rows = scored(gathered(turn), self._pool)
+            rows = scored(completed(gathered(turn), self._columns), self._pool)
             parts = list(parted(turn, rows))
             yield [each for part in parts for each in self._stage.emit(*part, pool=version)]
             if rows.num_rows:

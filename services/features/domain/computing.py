@@ -8,10 +8,10 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.batch import IDENTITY
+from schemas.columns import completed, feature_columns
+from schemas.events import arrow_schema
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
-
-_TYPES = {"number": pa.float64(), "category": pa.string()}
 
 
 class Computation:
@@ -23,12 +23,13 @@ class Computation:
 
     def __init__(self, spec: Pipeline) -> None:
         self._expressions = Expressions(spec)
-        declared = [(name, _TYPES[kind]) for name, kind in spec.feature_types.items()]
-        self.schema = pa.schema([*IDENTITY, *declared])
+        self._fields = {field.name: field.type for field in arrow_schema(spec)}
+        self.schema = pa.schema([*IDENTITY, *feature_columns(spec).items()])
 
     def compute(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Identity and features of each row, in the same order."""
-        frame = self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(batch)))
+        """Identity and features of each row, in the same order; fields that came later than the row are null."""
+        events = completed(batch, self._fields)
+        frame = self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(events)))
         identity = [batch.column(name) for name, _ in IDENTITY]
         features = [frame.get_column(field.name).to_arrow() for field in list(self.schema)[len(IDENTITY) :]]
         typed = [
