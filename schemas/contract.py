@@ -2,6 +2,9 @@
 
 It says what is accepted, by itself and as JSON Schema. The structs of `schemas.events` are its fast path, and accept
 the same; this model is asked where they refuse, because it names every error.
+
+What JSON Schema cannot say, and holds all the same: no key is there twice, an integer is written without a fraction
+(`5.0` is a number), and a time needs its offset.
 """
 
 from __future__ import annotations

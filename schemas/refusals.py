@@ -27,7 +27,8 @@ MOST_STRANGERS = 20
 MOST_MENDED = 3
 """With more such fields than that the sender means another pipeline: no guess which field each was to be."""
 
-_SENTENCE, _VALUE, _DEEP, _DIGITS = 300, 60, 64, 400
+_SENTENCE, _VALUE, _DIGITS = 300, 60, 400
+_DEEP, _TOKENS = 64, 10_000
 
 
 class Refusals:
@@ -70,13 +71,13 @@ class Refusals:
 
     def _too_deep(self, text: str) -> FieldError:
         """The error of a document that no reader takes, because it is nested too deeply."""
+        if not text.lstrip().startswith("{"):
+            return _whole(Reason.NOT_AN_OBJECT, "the message must be a JSON object, not an array")
+        mend = "is nested too deeply: send one value per field, not arrays or objects"
         name = _deepest(text)
         if name is None:
-            return _whole(Reason.NOT_AN_OBJECT, "the message must be a JSON object, not an array")
-        if name not in self._names:
-            return _unknown(name, ())
-        deep = f"{_name(name)} is nested too deeply: send one value, not arrays or objects"
-        return _at(name, Reason.WRONG_TYPE, deep)
+            return _whole(Reason.WRONG_TYPE, f"the message {mend}")
+        return _at(name, Reason.WRONG_TYPE, f"{_name(name)} {mend}") if name in self._names else _unknown(name, ())
 
 
 def _twice(names: Sequence[str]) -> tuple[FieldError, ...]:
@@ -119,11 +120,9 @@ _NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)")
 
 
 def _deepest(text: str) -> str | None:
-    """The member of the outermost object that is nested too deeply; None where there is no such object."""
-    if not text.lstrip().startswith("{"):
-        return None
-    depth, name = 0, '""'
-    for token in _TOKEN.finditer(text):
+    """The member of the outermost object that is nested too deeply; None where it is not soon found."""
+    depth, name = 0, ""
+    for token in islice(_TOKEN.finditer(text), _TOKENS):
         match token[0]:
             case "{" | "[":
                 depth += 1
@@ -132,8 +131,8 @@ def _deepest(text: str) -> str | None:
             case key if depth == 1:
                 name = key
         if depth > _DEEP:
-            break
-    return str(json.loads(name))
+            return str(json.loads(name))
+    return None
 
 
 def _not_json(value: bytes, problem: str) -> str:

@@ -81,11 +81,12 @@ def test_a_swap_is_seen_by_the_next_request(loop: Loop, server: PredictServer) -
 def test_all_wrong_events_are_named_with_what_where_and_the_mend(loop: Loop, server: PredictServer) -> None:
     loop.announce()
     loop.run()
-    body = events({**GOOD, "z": "much"}, GOOD, {"id": "e2", "x": 1.0, "z": 1.0}, {**GOOD, "colr": "red"})
+    body = events({**GOOD, "z": "much", "new": 1}, GOOD, {"id": "e2", "x": 1.0, "z": 1.0}, {**GOOD, "colr": "red"})
     status, said, _ = ask(server, body)
     assert status == 400
     assert [(each["code"], each["where"]) for each in said["problems"]] == [
         ("wrong_type", "$.events[0].z"),
+        ("unknown_field", "$.events[0].new"),
         ("missing_field", "$.events[2].colour"),
         ("unknown_field", "$.events[3].colr"),
     ]
