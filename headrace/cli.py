@@ -21,6 +21,7 @@ from schemas.pipeline import PipelineError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("headrace.project", "init"),
     "validate": ("headrace.project", "validate"),
+    "contract": ("headrace.contract", "contract"),
     "up": ("headrace.up", "up"),
     "replay": ("headrace.replay", "replay"),
     "simulate": ("headrace.simulate", "simulate"),

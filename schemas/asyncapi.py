@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
-from schemas.cloudevents import CONTENT_TYPE, DATA_TYPE, MEDIA_TYPE, PREFIX, Form, dataschema_of, type_of
+from schemas.cloudevents import CONTENT_TYPE, DATA_TYPE, MEDIA_TYPE, PREFIX, STRUCTURED, Form, dataschema_of, type_of
 from schemas.contract import event_model, label_model
 from schemas.event_examples import event_example, label_example
 from schemas.messages import MESSAGES, DeadLetter, Message
@@ -170,17 +170,17 @@ def _shapes(name: str, topic: str, example: dict[str, Any]) -> dict[str, Any]:
 
 def _outputs(spec: Pipeline, form: Form) -> dict[str, Any]:
     said = {type(each.message): each for each in examples(spec, form)}
-    return {model.__name__: _output(model, said[model], form) for model in MESSAGES}
+    return {model.__name__: _output(model, said[model]) for model in MESSAGES}
 
 
-def _output(model: type[Message], example: Example, form: Form) -> dict[str, Any]:
+def _output(model: type[Message], example: Example) -> dict[str, Any]:
     summary, key = (model.__doc__ or "").partition("\n")[0], next(t.key for t in TOPICS if t.name == example.topic)
     if model is DeadLetter:
         body: dict[str, Any] = {"description": "The bytes of the refused message, untouched."}
         found = _message(model.__name__, summary, "application/octet-stream", body, key)
         return {**found, "headers": {"$ref": SCHEMAS + "DeadLetterHeaders"}, "examples": [_shown(example)]}
     payload = {"$ref": SCHEMAS + model.__name__}
-    kind, body = (MEDIA_TYPE, _enveloped(payload, model)) if form == "structured" else (DATA_TYPE, payload)
+    kind, body = (MEDIA_TYPE, _enveloped(payload, model)) if example.headers == STRUCTURED else (DATA_TYPE, payload)
     headers = _header_schema(example, model)
     return {**_message(model.__name__, summary, kind, body, key), "headers": headers, "examples": [_shown(example)]}
 

@@ -26,6 +26,8 @@ Form = Literal["structured", "binary"]
 
 MEDIA_TYPE = "application/cloudevents+json"
 CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
+STRUCTURED: KafkaHeaders = [("content-type", CONTENT_TYPE)]
+"""The headers of a structured event."""
 DATA_TYPE = "application/json"
 PREFIX = "ce_"
 REQUIRED = ("specversion", "id", "source", "type")
@@ -107,7 +109,7 @@ def encode(
     )
     if form == "binary":
         return bytes(envelope.data), _binary_headers(envelope)
-    return msgspec.json.encode(envelope), [("content-type", CONTENT_TYPE)]
+    return msgspec.json.encode(envelope), list(STRUCTURED)
 
 
 def _binary_headers(envelope: Envelope) -> KafkaHeaders:

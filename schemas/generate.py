@@ -28,6 +28,7 @@ from schemas.spec import Pipeline
 FOLDER = Path(__file__).parent / "generated"
 GOLDEN = Path(__file__).parent / "golden"
 ENDING = ".schema.json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def documents() -> dict[str, str]:
@@ -59,7 +60,7 @@ def text_of(body: dict[str, Any]) -> str:
 
 def _schema(model: type[BaseModel], uri: str, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
     body = model.model_json_schema(mode=mode)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": uri, **body}
+    return {"$schema": DIALECT, "$id": uri, **body}
 
 
 def broken(folder: Path = FOLDER) -> list[str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from schemas.cloudevents import (
-    CONTENT_TYPE,
     DATA_TYPE,
     PREFIX,
+    STRUCTURED,
     Envelope,
     Form,
     KafkaHeaders,
@@ -30,7 +30,6 @@ NO_OUTPUT = "the model gave no finite number"
 THRESHOLD = 0.5
 """Probability of the second class from which on it is the prediction."""
 
-STRUCTURED_HEADERS: KafkaHeaders = [("content-type", CONTENT_TYPE)]
 _SERVICE = "serving"
 
 
@@ -60,7 +59,7 @@ class Predictions:
         probability of the second class or null) and `_pool` (null or 0 where there is none).
         """
         key, value, *varying = frame.select(self._columns)
-        headers = self._headers(varying) if self._form == "binary" else repeat(STRUCTURED_HEADERS)
+        headers = self._headers(varying) if self._form == "binary" else repeat(STRUCTURED)
         return key.to_list(), value.to_list(), headers
 
     def _headers(self, varying: list[pl.Series]) -> Iterable[KafkaHeaders]:
