@@ -234,7 +234,7 @@ def _shown(value: object) -> str:
             return {None: "null", True: "true", False: "false"}[value]
         case str():
             return _quoted(value)
-        case tuple() | Mapping():
+        case tuple() | dict():
             return "an object"
         case list():
             return "an array"
