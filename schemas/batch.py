@@ -1,7 +1,8 @@
 """The micro-batch between services: one Kafka message = one Arrow IPC record batch, with its story in the headers.
 
 Columns that every batch of rows has: `_source` (partition of events or labels), `_position` (offset there), `_row`
-(row inside a batch message), `_event_id`, `_entity`, `_time`. (`_source`, `_position`, `_row`) is a row's identity.
+(row inside a batch message), `_event_id`, `_entity`, `_time`, `_traceparent` (W3C trace context of who produced it, or
+null). (`_source`, `_position`, `_row`) is a row's identity.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 SOURCE, POSITION, ROW = "_source", "_position", "_row"
-EVENT_ID, ENTITY, TIME = "_event_id", "_entity", "_time"
+EVENT_ID, ENTITY, TIME, TRACEPARENT = "_event_id", "_entity", "_time", "_traceparent"
 IDENTITY: tuple[tuple[str, pa.DataType], ...] = (
     (SOURCE, pa.int16()),
     (POSITION, pa.int64()),
@@ -23,7 +24,11 @@ IDENTITY: tuple[tuple[str, pa.DataType], ...] = (
     (EVENT_ID, pa.string()),
     (ENTITY, pa.string()),
     (TIME, pa.timestamp("ms", "UTC")),
+    (TRACEPARENT, pa.string()),
 )
+
+KEY, VALUE, HEADERS = "_key", "_value", "_headers"
+"""What outcomes have besides: the label's own message, for a dead letter; headers as msgpack, null for none."""
 
 PREDICTION, POOL, MEMBERS, OUTPUTS = "_prediction", "_pool", "_members", "_outputs"
 SCORED: tuple[tuple[str, pa.DataType], ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import pyarrow as pa
 
 from runtime.dead_letters import dead_letter
@@ -140,7 +141,7 @@ class Joiner:
         source, position, number = (int(str(row[name])) for name in (b.SOURCE, b.POSITION, b.ROW))
         return dead_letter(
             Place("labels", source),
-            Stored(position, 0, row["_key"], row["_value"]),  # type: ignore[arg-type]  # bytes or None
+            Stored(position, 0, row[b.KEY], row[b.VALUE], _headers(row[b.HEADERS])),  # type: ignore[arg-type]  # bytes or None
             str(reason),
             _MENDS[reason],
             pipeline=self._digest,
@@ -151,7 +152,11 @@ class Joiner:
 
 def _messages(parts: Sequence[pa.RecordBatch]) -> Iterable[Mapping[str, object]]:
     for part in parts:
-        yield from part.select([b.SOURCE, b.POSITION, b.ROW, "_key", "_value"]).to_pylist()
+        yield from part.select([b.SOURCE, b.POSITION, b.ROW, b.KEY, b.VALUE, b.HEADERS]).to_pylist()
+
+
+def _headers(packed: object) -> Sequence[tuple[str, bytes]]:
+    return msgspec.msgpack.decode(packed, type=list[tuple[str, bytes]]) if isinstance(packed, bytes) else ()
 
 
 def _together(parts: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:

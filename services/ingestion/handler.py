@@ -38,6 +38,7 @@ class Channel:
     def __init__(self, form: Form, output: str, spec: Pipeline, partitions: int, metrics: Metrics) -> None:
         self._topic, self._output, self._partitions = form.topic, output, partitions
         self._digest, self._metrics = spec.digest, metrics
+        self._key = b.ENTITY if form.entity else b.EVENT_ID
         self._reader = Reader(form)
         self._watermarks = Watermarks(spec.drift.pane)
         self._chain = Chain()
@@ -90,7 +91,7 @@ class Channel:
             self._handled[source] = messages[-1].offset
 
     def _messages(self, read: Read) -> Iterator[Outgoing]:
-        rows = dict(shares(read.batch, route(read.keys, self._partitions), self._partitions))
+        rows = dict(shares(read.batch, route(read.batch.column(self._key), self._partitions), self._partitions))
         refusals = self._refusals(read.refused)
         for partition in sorted({*rows, *refusals}):
             pieces = cut(rows.get(partition, self._none), refusals.get(partition, []))
@@ -117,7 +118,7 @@ class Channel:
     def _refusals(self, refused: Sequence[Refused]) -> Mapping[int, list[Refusal]]:
         out: dict[int, list[Refusal]] = {}
         for each in refused:
-            reject = (each.message.offset, 0, str(each.reason.code))
+            reject = (each.message.offset, each.row, str(each.reason.code))
             out.setdefault(each.source % self._partitions, []).append((each.source, reject))
         return out
 
@@ -131,6 +132,7 @@ class Channel:
             pipeline=self._digest,
             partitions=self._partitions,
             path=reason.path,
+            row=refused.row,
         )
 
     def _count(self, read: Read) -> None:

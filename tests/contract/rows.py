@@ -23,6 +23,7 @@ def rows_of(rows: Sequence[Row]) -> pa.RecordBatch:
         pa.array([f"{source}/{position}" for source, position in rows], pa.string()),
         pa.array([None] * len(rows), pa.string()),
         pa.array([position for _, position in rows], pa.timestamp("ms", "UTC")),
+        pa.nulls(len(rows), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, names=[name for name, _ in b.IDENTITY])
 

@@ -1,19 +1,28 @@
-"""What a message of events and of labels becomes: which struct it is, and which columns its rows have."""
+"""What a message of events and of labels becomes: how it is checked, and which columns its rows have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.batch import EVENTS, LABEL, LABELS
-from schemas.events import arrow_schema, event_type, label_columns, label_schema, label_type, to_columns
+from schemas.events import (
+    Decoder,
+    arrow_schema,
+    event_decoder,
+    label_columns,
+    label_decoder,
+    label_schema,
+    to_columns,
+)
 from schemas.pipeline import Pipeline
+from schemas.spec import FieldSpec
 from schemas.topics import physical
 
 
@@ -37,13 +46,23 @@ class Raw(Protocol):
 
     @property
     def value(self) -> bytes | None:
-        """A JSON object, we hope."""
+        """What is read by its content type."""
         ...
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Whatever the producer gave."""
         ...
+
+
+class Part(NamedTuple):
+    """One row of a message that holds several, as if it had come alone."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 Records = Sequence[msgspec.Struct]
@@ -57,19 +76,23 @@ class Form:
     Attributes:
         topic: Logical name of the topic.
         name: Its name on the broker, part of an id that was not given.
-        record: The struct of a message.
-        columns: The struct's columns by name, one value per record.
-        payload: Columns of the rows besides the identity, from records, messages and the struct's columns.
-        id: Field of the id; None: the id is made from the position.
+        fields: The declared fields.
+        decoder: Reads a JSON document.
+        columns: The fields' columns, one value per record.
+        payload: Columns of the rows besides the identity, from the fields' columns.
+        keeps: Whether each row carries its message, for a dead letter later on.
+        id: Field of the id; None: that of the CloudEvent, or one made from the position.
         entity: Field of the entity, if the pipeline has one.
-        time: Field of the time; None: the broker's timestamp.
+        time: Field of the time; None: that of the CloudEvent, or the broker's timestamp.
     """
 
     topic: str
     name: str
-    record: type[msgspec.Struct]
+    fields: Mapping[str, FieldSpec]
+    decoder: Decoder
     columns: Callable[[Records], Columns]
-    payload: Callable[[Records, Sequence[Raw], Columns], Columns]
+    payload: Callable[[Columns], Columns]
+    keeps: bool
     id: str | None
     entity: str | None
     time: str | None
@@ -81,9 +104,11 @@ def event_form(spec: Pipeline) -> Form:
     return Form(
         topic=EVENTS,
         name=physical(spec.pipeline, EVENTS),
-        record=event_type(spec),
+        fields=spec.event_fields,
+        decoder=event_decoder(spec),
         columns=lambda records: dict(zip(names, to_columns(records, spec), strict=True)),
-        payload=lambda _records, _messages, columns: columns,
+        payload=dict,
+        keeps=False,
         id=events.id,
         entity=events.entity,
         time=events.time,
@@ -93,23 +118,20 @@ def event_form(spec: Pipeline) -> Form:
 def label_form(spec: Pipeline) -> Form:
     """How labels are read: the rows have the class, and the message itself for a dead letter at the horizon."""
     names, labels = label_schema(spec).names, spec.labels
+    kind = pa.bool_() if labels.type == "boolean" else pa.string()
     return Form(
         topic=LABELS,
         name=physical(spec.pipeline, LABELS),
-        record=label_type(spec),
+        fields=spec.label_fields,
+        decoder=label_decoder(spec),
         columns=lambda records: dict(zip(names, label_columns(records, spec), strict=True)),
-        payload=partial(_label_payload, attrgetter(labels.field), {value: i for i, value in enumerate(spec.classes)}),
+        payload=partial(_label, labels.field, pa.array(spec.classes, kind)),
+        keeps=True,
         id=labels.id,
         entity=spec.events.entity,
         time=labels.time,
     )
 
 
-def _label_payload(
-    label: Callable[[Any], Any], classes: dict[bool | str, int], records: Records, messages: Sequence[Raw], _: Columns
-) -> Columns:
-    return {
-        LABEL: pa.array([classes[value] for value in map(label, records)], pa.int8()),
-        "_key": pa.array([message.key for message in messages], pa.binary()),
-        "_value": pa.array([message.value for message in messages], pa.binary()),
-    }
+def _label(field: str, classes: pa.Array, columns: Columns) -> Columns:
+    return {LABEL: pc.index_in(columns[field], value_set=classes).cast(pa.int8())}

@@ -56,6 +56,7 @@ def labelled(first: int, count: int, *, turned: bool = False, label: int | None 
         b.EVENT_ID: pa.array([f"e{i}" for i in index], pa.string()),
         b.ENTITY: pa.nulls(count, pa.string()),
         b.TIME: times,
+        b.TRACEPARENT: pa.nulls(count, pa.string()),
         "x": pa.array(np.where(index % 17 == 0, np.nan, x), from_pandas=True),
         "z": pa.array(z),
         "colour": pa.array([_colour(i, each) for i, each in zip(index.tolist(), z.tolist(), strict=True)], pa.string()),

@@ -1,0 +1,232 @@
+"""Arrow batches from outside: the columns are checked as columns, and only rows that fail are looked at one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import batch as b
+from schemas.events import INT64, YEARS_1_TO_9999, Reason, Rejection
+from schemas.spec import FieldSpec
+
+Mask = npt.NDArray[np.bool_]
+Check = Callable[[Mapping[str, object]], Rejection | None]
+"""All errors of a row by the contract, None for a row that keeps it."""
+
+MAX_ROWS = 1 << b.ROW_BITS
+MILLISECONDS = pa.timestamp("ms", "UTC")
+_TYPES: dict[str, pa.DataType] = {
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "category": pa.string(),
+    "text": pa.string(),
+    "timestamp": MILLISECONDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A row that is refused.
+
+    Attributes:
+        row: Its number in the message.
+        value: The row alone, as an Arrow IPC stream like the one that it came in.
+        reason: What is wrong.
+    """
+
+    row: int
+    value: bytes
+    reason: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What an Arrow message holds.
+
+    Attributes:
+        columns: The declared fields of the valid rows, in their Arrow types.
+        numbers: Number of each valid row in the message.
+        original: The valid rows as they came.
+        bad: The other rows.
+    """
+
+    columns: dict[str, pa.Array]
+    numbers: npt.NDArray[np.int32]
+    original: pa.RecordBatch
+    bad: list[Bad]
+
+
+def read(value: bytes | None, fields: Mapping[str, FieldSpec], key: str | None, check: Check) -> Rows | Rejection:
+    """The rows of a message, or why there are none at all.
+
+    Args:
+        value: An Arrow IPC stream.
+        fields: The declared fields.
+        key: The field of the id, which must not be empty.
+        check: Says what is wrong with a row.
+    """
+    table = _table(value)
+    if isinstance(table, Rejection):
+        return table
+    typed = _typed(table, fields)
+    if isinstance(typed, Rejection):
+        return typed
+    suspect = np.zeros(table.num_rows, np.bool_)
+    for name, column in typed.items():
+        suspect |= _suspect(column, fields[name], is_key=name == key)
+    return _sorted_out(table, typed, suspect, check)
+
+
+def _table(value: bytes | None) -> pa.RecordBatch | Rejection:
+    try:
+        with pa.ipc.open_stream(value or b"") as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return Rejection(Reason.UNDECODABLE_BATCH, "$", f"not an Arrow IPC stream: {first}"[:500])
+    if table.num_rows > MAX_ROWS:
+        return Rejection(Reason.TOO_LARGE, "$", f"{table.num_rows} rows; at most {MAX_ROWS} go into one message")
+    if len(set(table.column_names)) < table.num_columns:
+        return Rejection(Reason.DUPLICATE_KEY, "$", "a column is there twice: send each field once")
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _typed(table: pa.RecordBatch, fields: Mapping[str, FieldSpec]) -> dict[str, pa.Array] | Rejection:
+    for name in table.schema.names:
+        if name not in fields:
+            known = ", ".join(fields)
+            return Rejection(Reason.UNKNOWN_FIELD, f"$.{name}", f"there is no field {name!r}; the fields are {known}")
+    found: dict[str, pa.Array] = {}
+    for name, spec in fields.items():
+        if name not in table.schema.names:
+            if not spec.nullable:
+                return Rejection(Reason.MISSING_FIELD, f"$.{name}", f"the column {name} is missing")
+            found[name] = pa.nulls(table.num_rows, _TYPES[spec.type])
+            continue
+        column = _cast(table.column(name), spec)
+        if column is None:
+            given, path = table.schema.field(name).type, f"$.{name}"
+            return Rejection(Reason.WRONG_TYPE, path, f"{name} is {given}: send {_TYPES[spec.type]}")
+        found[name] = column
+    return found
+
+
+def _cast(column: pa.Array, spec: FieldSpec) -> pa.Array | None:
+    """The column in its field's type, None where that is another kind of thing; what does not fit becomes suspect."""
+    given, wanted = column.type, _TYPES[spec.type]
+    if given == wanted:
+        return column
+    if pa.types.is_null(given):
+        return pa.nulls(len(column), wanted)
+    if pa.types.is_dictionary(given):
+        return _cast(column.dictionary_decode(), spec)
+    if not _CASTS[spec.type](given):
+        return None
+    try:
+        return column.cast(wanted, safe=spec.type == "integer")
+    except pa.ArrowInvalid:  # an unsigned integer beyond int64, as JSON has them, too
+        return None
+
+
+def _is_number(given: pa.DataType) -> bool:
+    return pa.types.is_floating(given) or pa.types.is_integer(given)
+
+
+def _is_text(given: pa.DataType) -> bool:
+    return pa.types.is_large_string(given) or pa.types.is_string_view(given)
+
+
+def _is_moment(given: pa.DataType) -> bool:
+    return (pa.types.is_timestamp(given) and given.tz is not None) or pa.types.is_int64(given)
+
+
+_CASTS: dict[str, Callable[[pa.DataType], bool]] = {
+    "number": _is_number,
+    "integer": pa.types.is_integer,
+    "boolean": pa.types.is_boolean,
+    "category": _is_text,
+    "text": _is_text,
+    "timestamp": _is_moment,
+}
+
+
+def _suspect(column: pa.Array, spec: FieldSpec, *, is_key: bool) -> Mask:
+    """Rows whose value the contract may refuse."""
+    null = _mask(column.is_null())
+    wrong = _WRONG[spec.type](column, spec)
+    if is_key:
+        wrong |= _mask(pc.equal(column, ""))
+    return np.where(null, not spec.nullable, wrong)
+
+
+def _mask(column: pa.Array) -> Mask:
+    return column.fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask:
+    values = column.fill_null(0.0).to_numpy(zero_copy_only=False)
+    low, high = -math.inf if spec.min is None else spec.min, math.inf if spec.max is None else spec.max
+    return ~(np.isfinite(values) & (values >= low) & (values <= high))
+
+
+def _wrong_integer(column: pa.Array, spec: FieldSpec) -> Mask:
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    low = INT64[0] if spec.min is None else max(math.ceil(spec.min), INT64[0])
+    high = INT64[1] if spec.max is None else min(math.floor(spec.max), INT64[1])
+    return (values < low) | (values > high)
+
+
+def _wrong_text(column: pa.Array, spec: FieldSpec) -> Mask:
+    if spec.values is not None:
+        return ~_mask(pc.is_in(column, value_set=pa.array(spec.values, pa.string())))
+    if spec.max_length is None:
+        return np.zeros(len(column), np.bool_)
+    return _mask(pc.greater(pc.utf8_length(column), spec.max_length))
+
+
+def _wrong_moment(column: pa.Array, _: FieldSpec) -> Mask:
+    values = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    return (values < YEARS_1_TO_9999[0]) | (values > YEARS_1_TO_9999[1])
+
+
+_WRONG: dict[str, Callable[[pa.Array, FieldSpec], Mask]] = {
+    "number": _wrong_number,
+    "integer": _wrong_integer,
+    "boolean": lambda column, _: np.zeros(len(column), np.bool_),
+    "category": _wrong_text,
+    "text": _wrong_text,
+    "timestamp": _wrong_moment,
+}
+
+
+def _sorted_out(table: pa.RecordBatch, typed: dict[str, pa.Array], suspect: Mask, check: Check) -> Rows:
+    bad = [
+        Bad(row, b.encode(table.slice(row, 1)), reason)
+        for row in np.flatnonzero(suspect).tolist()
+        if (reason := check(_values(typed, row))) is not None
+    ]
+    keep = np.ones(table.num_rows, np.bool_)
+    keep[[each.row for each in bad]] = False
+    numbers = np.flatnonzero(keep).astype(np.int32)
+    if not bad:
+        return Rows(typed, numbers, table, bad)
+    kept = pa.array(keep)
+    return Rows({name: column.filter(kept) for name, column in typed.items()}, numbers, table.filter(kept), bad)
+
+
+def _values(typed: Mapping[str, pa.Array], row: int) -> dict[str, object]:
+    """One row as JSON would have it."""
+    found: dict[str, object] = {}
+    for name, column in typed.items():
+        one = column.slice(row, 1)
+        found[name] = (one.cast(pa.int64()) if column.type == MILLISECONDS else one).to_pylist()[0]
+    return found
