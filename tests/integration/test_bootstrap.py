@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def run(kafka: str, unique: str, partitions: int = 2, horizon: str = "24h") -> R
 def make(kafka: str, name: str, partitions: int, policy: str = "delete", **config: str) -> None:
     with topic_admin(kafka) as admin:
         admin.create({name: TopicShape(partitions, {"cleanup.policy": policy, **config})}, 1)
+
+
+def delete(kafka: str, name: str) -> None:
+    """Delete a topic and wait until the broker no longer tells of it."""
+    admin = kafka_clients.admin(kafka)
+    admin.delete_topics([name])
+    admin.close()
+    deadline = time.monotonic() + 20
+    with topic_admin(kafka) as topics:
+        while topics.existing([name]) and time.monotonic() < deadline:
+            pass
+        assert not topics.existing([name])
 
 
 def announced(kafka: str, unique: str) -> list[PipelineAnnounced]:
@@ -79,9 +92,7 @@ def test_a_specification_that_would_break_the_log_is_refused_with_the_way_and_no
     kafka: str, unique: str
 ) -> None:
     run(kafka, unique)
-    admin = kafka_clients.admin(kafka)
-    admin.delete_topics([physical(unique, "weights")])
-    admin.close()
+    delete(kafka, physical(unique, "weights"))
     text = template(unique).replace("amount_per_item: amount / items", "amount_per_item: amount / (items + 1)")
     with pytest.raises(
         WrongSetup, match=r"(?s)features.amount_per_item: amount / items → .*new name.*another `pipeline"
@@ -108,9 +119,7 @@ def test_what_was_announced_and_cannot_be_read_is_not_replaced(kafka: str, uniqu
 
 def test_a_missing_topic_is_made_again(kafka: str, unique: str) -> None:
     run(kafka, unique)
-    admin = kafka_clients.admin(kafka)
-    admin.delete_topics([physical(unique, "weights")])
-    admin.close()
+    delete(kafka, physical(unique, "weights"))
     assert run(kafka, unique).created == (physical(unique, "weights"),)
 
 
