@@ -57,14 +57,16 @@ class Found:
     """Documents and batches of a poll while it is read.
 
     Attributes:
-        records: The valid documents.
-        messages: The message of each.
+        columns: The fields of the valid documents, a stretch of them each.
+        records: Documents that are no columns yet.
+        messages: The message of each document.
         counts: Source and number of consecutive documents.
         envelopes: Those that are not empty, by index of the document.
         batches: Source, message and rows of each Arrow batch.
         refused: What is no row.
     """
 
+    columns: list[Columns] = field(default_factory=list)
     records: list[msgspec.Struct] = field(default_factory=list)
     messages: list[Raw] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
@@ -75,13 +77,15 @@ class Found:
     def add(self, source: int, message: Raw, record: msgspec.Struct, envelope: s.Envelope) -> None:
         """One document."""
         if envelope != _NOTHING:
-            self.envelopes[len(self.records)] = envelope
+            self.envelopes[len(self.messages)] = envelope
         self.records.append(record)
         self.messages.append(message)
         self.counts.append((source, 1))
 
 
 _NOTHING = s.Envelope()
+STRETCH = 512
+"""Messages whose documents become columns while they are still in the processor's cache."""
 
 
 class Reader:
@@ -94,12 +98,18 @@ class Reader:
         """Rows of the messages; never fails for their content."""
         found = Found()
         for source, messages in runs:
-            if _plain(messages):
-                self._all_plain(found, source, messages)
-            else:
-                for message in messages:
-                    self._any(found, source, message)
+            for start in range(0, len(messages), STRETCH):
+                self._stretch(found, source, messages[start : start + STRETCH])
         return self._together(found)
+
+    def _stretch(self, found: Found, source: int, messages: Sequence[Raw]) -> None:
+        if _plain(messages):
+            self._all_plain(found, source, messages)
+        else:
+            for message in messages:
+                self._any(found, source, message)
+        found.columns.append(self._form.columns(found.records))
+        found.records = []
 
     # --- messages to documents ------------------------------------------------------------
 
@@ -182,7 +192,7 @@ class Reader:
         form, messages, envelopes = self._form, found.messages, found.envelopes
         sources, counts = zip(*found.counts, strict=True) if found.counts else ((), ())
         source = np.repeat(np.array(sources, np.int16), np.array(counts, np.int64))
-        columns = form.columns(found.records)
+        columns = _joined(found.columns or [form.columns([])])
         rows = np.zeros(len(messages), np.int32)
         for index, envelope in envelopes.items():
             rows[index] = envelope.row
@@ -240,6 +250,10 @@ class Reader:
 _TYPES = dict(b.IDENTITY)
 _value, _offset, _timestamp = attrgetter("value"), attrgetter("offset"), attrgetter("timestamp")
 _headers = attrgetter("headers")
+
+
+def _joined(stretches: Sequence[Columns]) -> Columns:
+    return {name: pa.concat_arrays([each[name] for each in stretches]) for name in stretches[0]}
 
 
 def _plain(messages: Sequence[Raw]) -> bool:
