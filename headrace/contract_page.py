@@ -10,12 +10,12 @@ from string import Template
 from typing import Any
 
 from headrace.dead_letters.mends import mend
-from schemas.asyncapi import document, names_of
+from schemas.asyncapi import document
 from schemas.cloudevents import Form
 from schemas.contract import event_model, label_model
 from schemas.event_examples import event_example, label_example
 from schemas.generate import schema_of
-from schemas.messages import Message
+from schemas.messages import DeadLetter, Message
 from schemas.pipeline import FieldSpec, Pipeline
 from schemas.public import CARRIED, Example, examples
 from schemas.reasons import reasons
@@ -73,9 +73,10 @@ def _kept(topic: Topic) -> str:
 
 
 def _span(milliseconds: int) -> str:
-    for unit, size in (("days", DAY_MS), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1_000)):
+    for unit, size in (("day", DAY_MS), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000)):
         if milliseconds % size == 0:
-            return f"{milliseconds // size} {unit}"
+            count = milliseconds // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
     return f"{milliseconds} ms"
 
 
@@ -113,15 +114,16 @@ def _messages(spec: Pipeline, form: Form) -> Iterator[str]:
     said = {type(each.message): each for each in examples(spec, form)}
     kinds = {name: each["contentType"] for name, each in document(spec, form)["components"]["messages"].items()}
     for topic in TOPICS:
-        for model, name in zip(CARRIED.get(topic.name, ()), names_of(topic) if topic.public else (), strict=False):
-            yield _message(topic.physical(spec.pipeline), model, said[model], kinds[name])
+        for model in CARRIED.get(topic.name, ()):
+            yield _message(topic.physical(spec.pipeline), model, said[model], kinds[model.__name__])
 
 
 def _message(topic: str, model: type[Message], example: Example, kind: str) -> str:
     schema = schema_of(model)
     summary = escape((model.__doc__ or "").partition("\n")[0])
+    prefix = DeadLetter.prefix if model is DeadLetter else ""
     rows = (
-        (_mono(name), escape(kind_of(part, schema)), escape(str(part.get("description", ""))))
+        (_mono(prefix + name), escape(kind_of(part, schema)), escape(str(part.get("description", ""))))
         for name, part in schema["properties"].items()
     )
     shown = {"key": example.key, "headers": {name: text.decode() for name, text in example.headers}}

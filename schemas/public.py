@@ -95,7 +95,8 @@ def examples(spec: Pipeline, form: cloudevents.Form = "structured") -> tuple[Exa
 
 
 def _event(spec: Pipeline, message: Message, service: str, name: str, key: str, form: cloudevents.Form) -> Example:
-    subject = message.event_id if isinstance(message, Prediction) else key
+    subjects = {Prediction: id_example(spec), PipelineAnnounced: spec.pipeline}
+    subject = subjects.get(type(message), key)
     source, laid = cloudevents.source_of(spec.pipeline, service), form if service in SERVICES else "structured"
     value, headers = cloudevents.encode(message, id=name, source=source, subject=subject, time=moment(NOON), form=laid)
     return Example(topic_of(type(message)), key, value, headers, message)

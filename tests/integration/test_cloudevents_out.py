@@ -70,7 +70,7 @@ def test_predictions_leave_through_librdkafka_and_the_sdk_reads_them(kafka: str,
     assert {message.key() for message in messages} == {b"k"}
     for number, event in enumerate(map(understood, messages)):
         assert (event.get_id(), event.get_subject()) == (f"1-{number}-0", f"é{number}")
-        assert Prediction.written(**event.get_data()).probability == 0.25
+        assert Prediction.from_json(json.dumps(event.get_data()).encode()).probability == 0.25
 
 
 @pytest.mark.parametrize("form", ["structured", "binary"])

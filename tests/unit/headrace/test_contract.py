@@ -169,6 +169,13 @@ def test_words_of_the_pipeline_are_texts_and_never_markup() -> None:
     assert "<script>alert('$name & co')</script>" in Balanced(text).said
     assert "one of <b>, &" in Balanced(text).said
     assert "90 minutes" in text
+    assert "1 day after" in page(SHOP, "structured")
+
+
+def test_the_fields_of_a_dead_letter_are_told_as_the_headers_that_they_are() -> None:
+    said = Balanced(page(SHOP, "structured")).said
+    for header in ("headrace-topic", "headrace-offset", "headrace-reason"):
+        assert said.count(header) == 2  # in the table and in the example
 
 
 def test_types_are_told_in_words() -> None:

@@ -11,7 +11,8 @@ from schemas.cloudevents import decode, encode
 from schemas.generate import FOLDER, GOLDEN, broken, documents, goldens, write
 from schemas.messages import MESSAGES, DeadLetter, Message, Prediction, moment
 from schemas.pipeline import parse, template
-from schemas.public import NOON, examples, file_of
+from schemas.public import CARRIED, NOON, examples, file_of, heard, topic_of
+from schemas.topics import TOPICS
 
 NEWEST = {f"{file_of(model)}.json" for model in MESSAGES}
 EVENTS = sorted(path for path in GOLDEN.iterdir() if not path.name.startswith(f"{DeadLetter.what}."))
@@ -56,6 +57,15 @@ def test_a_golden_dead_letter_is_read_from_its_headers_and_written_like_it(path:
     assert letter.id == "shop.events.v1/1/1024/0"
     if path.name in NEWEST:
         assert [each for each in headers if each[0].startswith(DeadLetter.prefix)] == letter.headers()
+
+
+def test_every_message_travels_on_one_public_topic_and_every_public_topic_carries_some() -> None:
+    public = {topic.name for topic in TOPICS if topic.public}
+    assert CARRIED.keys() == public - {"events", "labels"}
+    assert [model for models in CARRIED.values() for model in models] == sorted(
+        MESSAGES, key=lambda model: list(CARRIED).index(topic_of(model))
+    )
+    assert {model.what for model in MESSAGES if heard(model)} == {"wish"}
 
 
 def test_both_forms_of_an_example_say_the_same() -> None:
