@@ -34,8 +34,8 @@ from schemas.pipeline import load
 FIELDS = 16
 """Numbers of an event; with id, time, entity and a category there are twenty fields."""
 BAD_SHARE = 0.01
-BATCH_ROWS = 1_000
-ARROW_TIMES = 10
+BATCH_ROWS = 4_000
+ARROW_TIMES = 5
 """So many times the events go in as Arrow batches: they are over too soon otherwise."""
 
 PIPELINE = """\

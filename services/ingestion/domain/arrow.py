@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
-from schemas.events import INT64, YEARS_1_TO_9999, Reason, Rejection
+from schemas.contract import YEARS_1_TO_9999, integer_bounds
+from schemas.reasons import Reason, Rejection
 from schemas.spec import FieldSpec
 
 Mask = npt.NDArray[np.bool_]
@@ -80,7 +81,8 @@ def read(value: bytes | None, fields: Mapping[str, FieldSpec], key: str | None, 
         return typed
     suspect = np.zeros(table.num_rows, np.bool_)
     for name, column in typed.items():
-        suspect |= _suspect(column, fields[name], is_key=name == key)
+        if (found := _suspect(column, fields[name], is_key=name == key)) is not None:
+            suspect |= found
     return _sorted_out(table, typed, suspect, check)
 
 
@@ -159,49 +161,61 @@ _CASTS: dict[str, Callable[[pa.DataType], bool]] = {
 }
 
 
-def _suspect(column: pa.Array, spec: FieldSpec, *, is_key: bool) -> Mask:
-    """Rows whose value the contract may refuse."""
-    null = _mask(column.is_null())
+def _suspect(column: pa.Array, spec: FieldSpec, *, is_key: bool) -> Mask | None:
+    """Rows whose value the contract may refuse; None for no row."""
     wrong = _WRONG[spec.type](column, spec)
     if is_key:
-        wrong |= _mask(pc.equal(column, ""))
-    return np.where(null, not spec.nullable, wrong)
+        empty = _mask(pc.equal(column, ""))
+        wrong = empty if wrong is None else wrong | empty
+    if column.null_count:
+        null = _mask(column.is_null())
+        wrong = np.where(null, not spec.nullable, False if wrong is None else wrong)
+    return wrong if wrong is not None and wrong.any() else None
 
 
 def _mask(column: pa.Array) -> Mask:
-    return column.fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    filled = column.fill_null(False) if column.null_count else column
+    return filled.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _numbers(column: pa.Array, instead: float) -> npt.NDArray[Any]:
+    filled = column.fill_null(instead) if column.null_count else column
+    return filled.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask:
-    values = column.fill_null(0.0).to_numpy(zero_copy_only=False)
-    low, high = -math.inf if spec.min is None else spec.min, math.inf if spec.max is None else spec.max
-    return ~(np.isfinite(values) & (values >= low) & (values <= high))
+    values = _numbers(column, 0.0)
+    right = np.isfinite(values)
+    if spec.min is not None:
+        right &= values >= spec.min
+    if spec.max is not None:
+        right &= values <= spec.max
+    return ~right
 
 
 def _wrong_integer(column: pa.Array, spec: FieldSpec) -> Mask:
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
-    low = INT64[0] if spec.min is None else max(math.ceil(spec.min), INT64[0])
-    high = INT64[1] if spec.max is None else min(math.floor(spec.max), INT64[1])
-    return (values < low) | (values > high)
+    low, high = integer_bounds(spec)
+    values = _numbers(column, 0)
+    return (values < low) | (values > high)  # type: ignore[no-any-return]
 
 
-def _wrong_text(column: pa.Array, spec: FieldSpec) -> Mask:
+def _wrong_text(column: pa.Array, spec: FieldSpec) -> Mask | None:
     if spec.values is not None:
         return ~_mask(pc.is_in(column, value_set=pa.array(spec.values, pa.string())))
     if spec.max_length is None:
-        return np.zeros(len(column), np.bool_)
+        return None
     return _mask(pc.greater(pc.utf8_length(column), spec.max_length))
 
 
 def _wrong_moment(column: pa.Array, _: FieldSpec) -> Mask:
-    values = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    return (values < YEARS_1_TO_9999[0]) | (values > YEARS_1_TO_9999[1])
+    values = _numbers(column.cast(pa.int64()), 0)
+    return (values < YEARS_1_TO_9999[0]) | (values > YEARS_1_TO_9999[1])  # type: ignore[no-any-return]
 
 
-_WRONG: dict[str, Callable[[pa.Array, FieldSpec], Mask]] = {
+_WRONG: dict[str, Callable[[pa.Array, FieldSpec], Mask | None]] = {
     "number": _wrong_number,
     "integer": _wrong_integer,
-    "boolean": lambda column, _: np.zeros(len(column), np.bool_),
+    "boolean": lambda _column, _spec: None,
     "category": _wrong_text,
     "text": _wrong_text,
     "timestamp": _wrong_moment,

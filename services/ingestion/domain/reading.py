@@ -185,7 +185,7 @@ class Reader:
         if found.batches:
             parts = [batch, *(self._of_batch(*each) for each in found.batches)]
             batch = pa.concat_batches([part for part in parts if part.num_rows] or parts[:1])
-            batch = batch.take(pa.array(np.lexsort((b.orders(batch), b.sources(batch)))))
+            batch = _ascending(batch)
         return Read(batch, found.refused)
 
     def _of_documents(self, found: Found) -> pa.RecordBatch:
@@ -250,6 +250,15 @@ class Reader:
 _TYPES = dict(b.IDENTITY)
 _value, _offset, _timestamp = attrgetter("value"), attrgetter("offset"), attrgetter("timestamp")
 _headers = attrgetter("headers")
+
+
+def _ascending(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """By source, position and row, which it is already where nobody mixes batches with single events."""
+    source, order = b.sources(batch), b.orders(batch)
+    further, same = np.diff(source), np.diff(order)
+    if ((further > 0) | (further == 0) & (same > 0)).all():
+        return batch
+    return batch.take(pa.array(np.lexsort((order, source))))
 
 
 def _joined(stretches: Sequence[Columns]) -> Columns:
