@@ -54,7 +54,7 @@ labels: {{id: event_id, time: known_at, field: bought, type: boolean, horizon: 1
 features: {{f0: f0}}
 """
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, str | bytes | None]]
 Payload = tuple[bytes, Headers]
 
 
@@ -183,7 +183,7 @@ def _json(count: int, bad: float) -> Iterator[Payload]:
 
 def _arrow(count: int) -> Iterator[Payload]:
     """A thousand distinct rows, again and again with other ids."""
-    headers = [("content-type", b"application/vnd.apache.arrow.stream")]
+    headers: Headers = [("content-type", b"application/vnd.apache.arrow.stream")]
     table = pa.RecordBatch.from_pylist(list(_events(BATCH_ROWS)))
     for start in range(0, count, BATCH_ROWS):
         ids = pa.array([f"e-{i:09d}" for i in range(start, start + BATCH_ROWS)])

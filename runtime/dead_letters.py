@@ -1,14 +1,23 @@
 """A message that nobody can use, kept: original key, value and headers untouched, ours say where from and why.
 
-Only a header without a value (Kafka's null) comes out as an empty one.
+Two exceptions: a header without a value (Kafka's null) comes out as an empty one, and of a message that is larger than
+any topic takes (it came compressed) only the beginning is kept, which a header says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from runtime.ports import Message, Outgoing, Place
 from schemas.messages import DeadLetter
+from schemas.reasons import FieldError
+from schemas.topics import MAX_MESSAGE_BYTES
 
 TOPIC = "dead-letters"
+KEPT_BYTES = 64 << 10
+"""Of the key and the value of a message that is too large."""
 
 
 def dead_letter(
@@ -21,6 +30,7 @@ def dead_letter(
     partitions: int,
     path: str = "",
     row: int = 0,
+    errors: Sequence[FieldError] = (),
 ) -> Outgoing:
     """The dead letter of a message.
 
@@ -33,7 +43,10 @@ def dead_letter(
         partitions: Number of partitions of the dead-letters topic.
         path: Where in the value.
         row: Row within a batch message.
+        errors: All that is wrong.
     """
+    size = _size(message)
+    cut = size > MAX_MESSAGE_BYTES
     story = DeadLetter(
         topic=place.topic,
         partition=place.partition,
@@ -43,7 +56,20 @@ def dead_letter(
         path=path,
         message=text,
         pipeline=pipeline,
+        errors=msgspec.json.encode(errors).decode() if len(errors) > 1 else "",
+        cut=size if cut else 0,
     )
     # Kafka allows a header without a value, kafka-python does not send one.
-    headers = [*((name, value or b"") for name, value in message.headers), *story.headers()]
-    return Outgoing(TOPIC, place.partition % partitions, message.value, message.key, headers)
+    headers = [] if cut else [(name, value or b"") for name, value in message.headers]
+    value, key = (_beginning(message.value), _beginning(message.key)) if cut else (message.value, message.key)
+    return Outgoing(TOPIC, place.partition % partitions, value, key, [*headers, *story.headers()])
+
+
+def _size(message: Message) -> int:
+    """Bytes of key, value and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in message.headers)
+    return len(message.key or b"") + len(message.value or b"") + headers
+
+
+def _beginning(given: bytes | None) -> bytes | None:
+    return None if given is None else given[:KEPT_BYTES]

@@ -156,7 +156,7 @@ def dead_letter_headers() -> dict[str, Any]:
     return {
         "type": "object",
         "description": "The headers of the refused message, and these as UTF-8 texts.",
-        "required": [DeadLetter.prefix + name for name in fields],
+        "required": [DeadLetter.prefix + name for name in fields if name not in DeadLetter.seldom],
         "properties": dict(_letter_properties()),
     }
 

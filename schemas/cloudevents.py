@@ -94,8 +94,12 @@ def encode(
     time: datetime | None = None,
     type: str | None = None,  # noqa: A002 - the attribute's name in CloudEvents
     form: Form = "structured",
+    traceparent: str | None = None,
 ) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of one message; equal arguments give equal bytes, and the value is never empty."""
+    """Value and headers of one message; equal arguments give equal bytes, and the value is never empty.
+
+    A trace is an attribute of the event, and a header where tracing tools look for it.
+    """
     envelope = Envelope(
         specversion="1.0",
         id=id,
@@ -105,11 +109,13 @@ def encode(
         time=None if time is None else rfc3339(time),
         datacontenttype=DATA_TYPE,
         dataschema=dataschema_of(message.__class__),
+        traceparent=traceparent,
         data=msgspec.Raw(message.model_dump_json().encode()),
     )
+    trace = [] if traceparent is None else [("traceparent", traceparent.encode())]
     if form == "binary":
-        return bytes(envelope.data), _binary_headers(envelope)
-    return msgspec.json.encode(envelope), list(STRUCTURED)
+        return bytes(envelope.data), [*_binary_headers(envelope), *trace]
+    return msgspec.json.encode(envelope), [*STRUCTURED, *trace]
 
 
 def _binary_headers(envelope: Envelope) -> KafkaHeaders:

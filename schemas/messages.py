@@ -254,6 +254,8 @@ class DeadLetter(Message):
 
     what: ClassVar[str] = "dead-letter"
     prefix: ClassVar[str] = "headrace-"
+    seldom: ClassVar[frozenset[str]] = frozenset({"errors", "cut"})
+    """Fields that have a header only where they say something."""
 
     topic: str = Field(description="Topic of the refused message.")
     partition: int = Field(ge=0, description="Its partition.")
@@ -263,6 +265,12 @@ class DeadLetter(Message):
     path: str = Field(default="$", description="Place in the message.")
     message: str = Field(description="One sentence for people.")
     pipeline: str = Field(description="Digest of the specification that refused it.")
+    errors: str = Field(
+        default="", description="All errors, a JSON list of {code, path, message}, where there are several."
+    )
+    cut: int = Field(
+        default=0, ge=0, description="Bytes of the original, where it was too large to keep more than its beginning."
+    )
 
     @property
     def id(self) -> str:
@@ -271,7 +279,7 @@ class DeadLetter(Message):
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The Kafka headers: one per field, UTF-8 text, with a prefix that keeps them apart from the original's."""
-        fields = self.model_dump()
+        fields = self.model_dump(exclude={name for name in self.seldom if not getattr(self, name)})
         return [(self.prefix + name, str(value).encode(errors="replace")) for name, value in fields.items()]
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from schemas.batch import TRACEPARENT
 from schemas.cloudevents import (
     DATA_TYPE,
     PREFIX,
@@ -31,6 +32,7 @@ THRESHOLD = 0.5
 """Probability of the second class from which on it is the prediction."""
 
 _SERVICE = "serving"
+_TRACE = {"traceparent": pl.col(TRACEPARENT)}
 
 
 class Predictions:
@@ -42,25 +44,35 @@ class Predictions:
     """
 
     def __init__(self, spec: Pipeline, form: Form = "structured") -> None:
-        self._form = form
-        self._constant = _constant(spec)
-        self._varying = _varying()
-        event = pl.struct(*_attributes(self._constant, self._varying), _data(spec).alias("data"))
-        value = event if form == "structured" else _data(spec)
-        key = pl.coalesce("_entity", "_event_id")
-        self._columns = [_binary(key).alias("key"), _binary(value.struct.json_encode()).alias("value")]
-        if form == "binary":
-            self._columns += [_binary(each).alias(PREFIX + name) for name, each in self._varying.items()]
+        self._form, self._constant, self._data = form, _constant(spec), _data(spec)
+        self._untraced, self._traced = self._columns(_varying()), self._columns(_varying() | _TRACE)
 
     def encode(self, frame: pl.DataFrame) -> tuple[list[bytes], list[bytes], Iterable[KafkaHeaders]]:
         """Key, value and headers of each row: a CloudEvent, equal to what `cloudevents.encode` gives for it.
 
-        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_prediction` (the
-        probability of the second class or null) and `_pool` (null or 0 where there is none).
+        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_traceparent`, `_prediction` (the
+        probability of the second class or null) and `_pool` (null or 0 where there is none). A row's trace is an
+        attribute of its event, and a header where tracing tools look for it.
         """
-        key, value, *varying = frame.select(self._columns)
+        traces = frame.get_column(TRACEPARENT)
+        traced = traces.null_count() < len(traces)
+        key, value, *varying = frame.select(self._traced if traced else self._untraced)
         headers = self._headers(varying) if self._form == "binary" else repeat(STRUCTURED)
-        return key.to_list(), value.to_list(), headers
+        return key.to_list(), value.to_list(), _with_traces(headers, traces) if traced else headers
+
+    def _columns(self, varying: dict[str, pl.Expr]) -> list[pl.Expr]:
+        key = pl.coalesce("_entity", "_event_id")
+        if self._form == "binary":
+            attributes = [_binary(each).alias(PREFIX + name) for name, each in varying.items()]
+            return [_binary(key).alias("key"), _binary(self._data.struct.json_encode()).alias("value"), *attributes]
+        value = self._event(varying)
+        if "traceparent" in varying:  # JSON of a row without a trace has no such key, not a null
+            value = pl.when(pl.col(TRACEPARENT).is_null()).then(self._event(_varying())).otherwise(value)
+        return [_binary(key).alias("key"), _binary(value).alias("value")]
+
+    def _event(self, varying: dict[str, pl.Expr]) -> pl.Expr:
+        event = pl.struct(*_attributes(self._constant, varying), self._data.alias("data"))
+        return event.struct.json_encode()
 
     def _headers(self, varying: list[pl.Series]) -> Iterable[KafkaHeaders]:
         """What is the same for all rows comes first, by reference; an attribute that is null has no header."""
@@ -70,6 +82,13 @@ class Predictions:
         if any(each.null_count() for each in varying):
             return [[*same, *((name, value) for name, value in own if value is not None)] for own in rows]
         return [[*same, *own] for own in rows]
+
+
+def _with_traces(headers: Iterable[KafkaHeaders], traces: pl.Series) -> Iterable[KafkaHeaders]:
+    return [
+        own if trace is None else [*own, ("traceparent", trace.encode())]
+        for own, trace in zip(headers, traces.to_list(), strict=False)
+    ]
 
 
 def _constant(spec: Pipeline) -> dict[str, str]:

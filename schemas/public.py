@@ -105,7 +105,7 @@ def _event(spec: Pipeline, message: Message, service: str, name: str, key: str, 
 def _dead_letter(spec: Pipeline) -> Example:
     """An event that lacks its braces."""
     letter = DeadLetter(
-        topic=physical(spec.pipeline, "events"),
+        topic="events",
         partition=1,
         offset=1_024,
         reason="not_json",

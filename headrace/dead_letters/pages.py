@@ -30,7 +30,7 @@ def line(letter: Letter, *, replayed: bool) -> dict[str, object]:
     return {
         "id": story.id,
         "time": when(letter),
-        **story.model_dump(),
+        **story.model_dump(exclude={*story.seldom}),
         "replayed": replayed,
         "bytes": len(letter.message.value or b""),
     }

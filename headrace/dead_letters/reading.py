@@ -41,10 +41,10 @@ class Letter:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What our headers say beyond the story, by name without prefix."""
+        """What our headers say beyond what every letter has, by name without prefix."""
         prefix = DeadLetter.prefix
         ours = {name.removeprefix(prefix): value for name, value in self.message.headers if name.startswith(prefix)}
-        beyond = ours.keys() - DeadLetter.model_fields.keys()
+        beyond = ours.keys() - (DeadLetter.model_fields.keys() - DeadLetter.seldom)
         return {name: (value or b"").decode(errors="replace") for name, value in ours.items() if name in beyond}
 
 

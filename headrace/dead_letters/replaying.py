@@ -75,6 +75,8 @@ class Obstacles:
 
     def of(self, letter: Letter) -> str | None:
         """The obstacle, None where there is none."""
+        if letter.story.cut:
+            return f"only the beginning of its {letter.story.cut} bytes was kept: its producer has to send it again"
         topic = BY_NAME.get(letter.story.topic)
         if topic is None:
             return f"{letter.story.topic} is not a topic of this version"

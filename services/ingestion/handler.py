@@ -133,6 +133,7 @@ class Channel:
             partitions=self._partitions,
             path=reason.path,
             row=refused.row,
+            errors=reason.errors,
         )
 
     def _count(self, read: Read) -> None:

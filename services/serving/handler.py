@@ -28,7 +28,7 @@ from services.serving.domain.pool import Scorer, ServedPool, scored
 logger = logging.getLogger("headrace.serving")
 
 SERVICE = "serving"
-TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.SOURCE, b.POSITION, b.ROW, b.PREDICTION, b.POOL]
+TOLD = [b.EVENT_ID, b.ENTITY, b.TIME, b.TRACEPARENT, b.SOURCE, b.POSITION, b.ROW, b.PREDICTION, b.POOL]
 """The columns that a prediction is made of."""
 
 PIECES = 64

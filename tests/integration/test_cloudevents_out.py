@@ -32,6 +32,7 @@ FRAME = pl.DataFrame(
         "_source": [1] * ROWS,
         "_position": range(ROWS),
         "_row": [0] * ROWS,
+        "_traceparent": [None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] + [None] * (ROWS - 2),
         "_prediction": [0.25] * ROWS,
         "_pool": [3] * ROWS,
     }

@@ -140,11 +140,11 @@ def _cast(column: pa.Array, spec: FieldSpec) -> pa.Array | None:
 
 
 def _is_number(given: pa.DataType) -> bool:
-    return pa.types.is_floating(given) or pa.types.is_integer(given)
+    return bool(pa.types.is_floating(given) or pa.types.is_integer(given))
 
 
 def _is_text(given: pa.DataType) -> bool:
-    return pa.types.is_large_string(given) or pa.types.is_string_view(given)
+    return bool(pa.types.is_large_string(given) or pa.types.is_string_view(given))
 
 
 def _is_moment(given: pa.DataType) -> bool:
@@ -185,7 +185,7 @@ def _numbers(column: pa.Array, instead: float) -> npt.NDArray[Any]:
 
 def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask:
     values = _numbers(column, 0.0)
-    right = np.isfinite(values)
+    right: Mask = np.isfinite(values)
     if spec.min is not None:
         right &= values >= spec.min
     if spec.max is not None:
@@ -196,7 +196,7 @@ def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask:
 def _wrong_integer(column: pa.Array, spec: FieldSpec) -> Mask:
     low, high = integer_bounds(spec)
     values = _numbers(column, 0)
-    return (values < low) | (values > high)  # type: ignore[no-any-return]
+    return (values < low) | (values > high)
 
 
 def _wrong_text(column: pa.Array, spec: FieldSpec) -> Mask | None:
@@ -209,7 +209,7 @@ def _wrong_text(column: pa.Array, spec: FieldSpec) -> Mask | None:
 
 def _wrong_moment(column: pa.Array, _: FieldSpec) -> Mask:
     values = _numbers(column.cast(pa.int64()), 0)
-    return (values < YEARS_1_TO_9999[0]) | (values > YEARS_1_TO_9999[1])  # type: ignore[no-any-return]
+    return (values < YEARS_1_TO_9999[0]) | (values > YEARS_1_TO_9999[1])
 
 
 _WRONG: dict[str, Callable[[pa.Array, FieldSpec], Mask | None]] = {

@@ -21,11 +21,13 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "_source": pl.Int16,
     "_position": pl.Int64,
     "_row": pl.Int32,
+    "_traceparent": pl.String,
     "_prediction": pl.Float64,
     "_pool": pl.Int64,
 }
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 ROWS = st.fixed_dictionaries(
@@ -36,6 +38,7 @@ ROWS = st.fixed_dictionaries(
         "_source": st.integers(0, 2**15 - 1),
         "_position": st.integers(0, 2**63 - 1),
         "_row": st.integers(0, 2**31 - 1),
+        "_traceparent": st.none() | st.just(TRACE),
         "_prediction": st.none() | st.floats(0, 1) | st.sampled_from([0.5, 5e-324, 1e-7]),
         "_pool": st.none() | st.integers(0, 2**63 - 1),
     }
@@ -57,7 +60,15 @@ def expected(row: dict[str, Any], spec: Pipeline, form: Form) -> tuple[bytes, Ka
         source=Source(partition=row["_source"], position=row["_position"], row=row["_row"]),
     )
     source = source_of(spec.pipeline, "serving")
-    return encode(message, id=message.id, source=source, subject=message.event_id, time=message.time, form=form)
+    return encode(
+        message,
+        id=message.id,
+        source=source,
+        subject=message.event_id,
+        time=message.time,
+        form=form,
+        traceparent=row["_traceparent"],
+    )
 
 
 @given(st.lists(ROWS, max_size=5), st.sampled_from([SHOP, UP_DOWN]), st.sampled_from(FORMS))
@@ -70,10 +81,11 @@ def test_the_columnar_encoder_says_what_the_models_say(rows: list[dict[str, Any]
         assert sorted(own) == sorted(story)
         envelope = decode(value, own)
         assert envelope.read(Prediction).id == envelope.id
+        assert envelope.traceparent == row["_traceparent"]
 
 
 def test_structured_predictions_share_one_header() -> None:
-    rows = [dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1}]
+    rows = [dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1, "_traceparent": None}]
     values, headers = Predictions(SHOP).encode(pl.DataFrame(rows, schema=SCHEMA))[1:]
     first = dict(next(iter(headers)))
     assert first == {"content-type": b"application/cloudevents+json; charset=UTF-8"}
@@ -81,7 +93,7 @@ def test_structured_predictions_share_one_header() -> None:
 
 
 def one(**changes: object) -> Prediction:
-    row = dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1, **changes}
+    row = dict.fromkeys(SCHEMA, 0) | {"_event_id": "e", "_entity": "k", "_pool": 1, "_traceparent": None, **changes}
     frame = pl.DataFrame([row], schema=SCHEMA)
     return decode(Predictions(UP_DOWN).encode(frame)[1][0]).read(Prediction)
 
