@@ -25,7 +25,7 @@ from schemas.messages import (
     Wish,
     moment,
 )
-from schemas.topics import BY_NAME, physical
+from schemas.topics import BY_NAME
 
 if TYPE_CHECKING:
     from schemas.spec import Pipeline
@@ -91,7 +91,7 @@ def examples(spec: Pipeline, form: cloudevents.Form = "structured") -> tuple[Exa
         (_decision(episode), "training", f"{episode.id}:triggered@{NOON}", episode.id),
         (_wish(name), "operator", "wish-1", name),
     ]
-    return (*(_event(spec, *each, form) for each in said), _dead_letter(spec))
+    return (*(_event(spec, *each, form) for each in said), _dead_letter())
 
 
 def _event(spec: Pipeline, message: Message, service: str, name: str, key: str, form: cloudevents.Form) -> Example:
@@ -102,7 +102,7 @@ def _event(spec: Pipeline, message: Message, service: str, name: str, key: str, 
     return Example(topic_of(type(message)), key, value, headers, message)
 
 
-def _dead_letter(spec: Pipeline) -> Example:
+def _dead_letter() -> Example:
     """An event that lacks its braces."""
     letter = DeadLetter(
         topic="events",
