@@ -75,8 +75,8 @@ def physical(pipeline: str, name: str) -> str:
 
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("events", "one event, JSON", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
-    Topic("labels", "one label, JSON", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
+    Topic("events", "one event, or a batch of them", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
+    Topic("labels", "one label, or a batch of them", "any", ("you",), ("ingestion",), "any", "days", 7, "in"),
     Topic("records", "Arrow batch of valid events", "", ("ingestion",), ("features",), "P", "windows", 7),
     Topic("outcomes", "Arrow batch of valid labels", "", ("ingestion",), ("features",), "P", "outcomes", 7),
     Topic("features", "Arrow batch of feature rows", "", ("features",), ("serving",), "P", "days", 7),
@@ -157,7 +157,7 @@ TOPICS: tuple[Topic, ...] = (
         "decisions",
         "one decision with its evidence, CloudEvent",
         "subject id",
-        ("drift", "training", "serving"),
+        ("drift", "training", "serving", "you"),
         ("you",),
         "one",
         "forever",
