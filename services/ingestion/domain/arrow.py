@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
-from schemas.contract import YEARS_1_TO_9999, integer_bounds
-from schemas.reasons import Reason, Rejection
+from schemas.contract import INT64, YEARS_1_TO_9999, integer_bounds
+from schemas.reasons import MESSAGE, PATH, Reason, Rejection, shortened
 from schemas.spec import FieldSpec
+from services.ingestion.domain import ipc
 
 Mask = npt.NDArray[np.bool_]
 Check = Callable[[Mapping[str, object]], Rejection | None]
 """All errors of a row by the contract, None for a row that keeps it."""
 
-MAX_ROWS = 1 << b.ROW_BITS
 MILLISECONDS = pa.timestamp("ms", "UTC")
 _TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
@@ -73,70 +73,77 @@ def read(value: bytes | None, fields: Mapping[str, FieldSpec], key: str | None, 
         key: The field of the id, which must not be empty.
         check: Says what is wrong with a row.
     """
-    table = _table(value)
+    table = ipc.read(value, lambda schema: _wrong_columns(schema, fields))
     if isinstance(table, Rejection):
         return table
     typed = _typed(table, fields)
-    if isinstance(typed, Rejection):
-        return typed
     suspect = np.zeros(table.num_rows, np.bool_)
     for name, column in typed.items():
         if (found := _suspect(column, fields[name], is_key=name == key)) is not None:
             suspect |= found
+        if name in table.schema.names and pa.types.is_uint64(table.column(name).type):
+            suspect |= _mask(pc.greater(table.column(name), pa.scalar(INT64[1], pa.uint64())))
     return _sorted_out(table, typed, suspect, check)
 
 
-def _table(value: bytes | None) -> pa.RecordBatch | Rejection:
-    try:
-        with pa.ipc.open_stream(value or b"") as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return Rejection(Reason.UNDECODABLE_BATCH, "$", f"not an Arrow IPC stream: {first}"[:500])
-    if table.num_rows > MAX_ROWS:
-        return Rejection(Reason.TOO_LARGE, "$", f"{table.num_rows} rows; at most {MAX_ROWS} go into one message")
-    if len(set(table.column_names)) < table.num_columns:
-        return Rejection(Reason.DUPLICATE_KEY, "$", "a column is there twice: send each field once")
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _typed(table: pa.RecordBatch, fields: Mapping[str, FieldSpec]) -> dict[str, pa.Array] | Rejection:
-    for name in table.schema.names:
+def _wrong_columns(schema: pa.Schema, fields: Mapping[str, FieldSpec]) -> Rejection | None:
+    names = schema.names
+    for name in names:
         if name not in fields:
             known = ", ".join(fields)
-            return Rejection(Reason.UNKNOWN_FIELD, f"$.{name}", f"there is no field {name!r}; the fields are {known}")
-    found: dict[str, pa.Array] = {}
+            return _refusal(Reason.UNKNOWN_FIELD, name, f"there is no field {name[:60]!r}; the fields are {known}")
+    if len(set(names)) < len(names):
+        return Rejection(Reason.DUPLICATE_KEY, "$", "a column is there twice: send each field once")
     for name, spec in fields.items():
-        if name not in table.schema.names:
+        if name not in names:
             if not spec.nullable:
-                return Rejection(Reason.MISSING_FIELD, f"$.{name}", f"the column {name} is missing")
-            found[name] = pa.nulls(table.num_rows, _TYPES[spec.type])
-            continue
-        column = _cast(table.column(name), spec)
-        if column is None:
-            given, path = table.schema.field(name).type, f"$.{name}"
-            return Rejection(Reason.WRONG_TYPE, path, f"{name} is {given}: send {_TYPES[spec.type]}")
-        found[name] = column
-    return found
+                return _refusal(Reason.MISSING_FIELD, name, f"the column {name} is missing")
+        elif not _accepted(given := schema.field(name).type, spec):
+            return _refusal(Reason.WRONG_TYPE, name, f"{name} is {str(given)[:200]}: send {_TYPES[spec.type]}")
+    return None
 
 
-def _cast(column: pa.Array, spec: FieldSpec) -> pa.Array | None:
-    """The column in its field's type, None where that is another kind of thing; what does not fit becomes suspect."""
+def _refusal(code: Reason, name: str, text: str) -> Rejection:
+    return Rejection(code, shortened(f"$.{name}", PATH), shortened(text, MESSAGE))
+
+
+def _accepted(given: pa.DataType, spec: FieldSpec) -> bool:
+    if pa.types.is_dictionary(given):
+        values = given.value_type
+        return not (pa.types.is_dictionary(values) or pa.types.is_string_view(values)) and _accepted(values, spec)
+    return pa.types.is_null(given) or given == _TYPES[spec.type] or _CASTS[spec.type](given)
+
+
+def _typed(table: pa.RecordBatch, fields: Mapping[str, FieldSpec]) -> dict[str, pa.Array]:
+    names, rows = set(table.schema.names), table.num_rows
+    return {
+        name: _cast(table.column(name), spec) if name in names else pa.nulls(rows, _TYPES[spec.type])
+        for name, spec in fields.items()
+    }
+
+
+def _cast(column: pa.Array, spec: FieldSpec) -> pa.Array:
+    """The column in its field's type; a value that does not fit becomes one that is suspect."""
     given, wanted = column.type, _TYPES[spec.type]
     if given == wanted:
         return column
-    if pa.types.is_null(given):
-        return pa.nulls(len(column), wanted)
-    if pa.types.is_dictionary(given):
-        return _cast(column.dictionary_decode(), spec)
-    if not _CASTS[spec.type](given):
-        return None
-    try:
-        return column.cast(wanted, safe=spec.type == "integer")
-    except pa.ArrowInvalid:  # an unsigned integer beyond int64, as JSON has them, too
-        return None
+    if pa.types.is_timestamp(given):
+        return _moments(column)
+    return column.cast(wanted, safe=False)
+
+
+def _moments(column: pa.Array) -> pa.Array:
+    """Epoch milliseconds, rounded down as those of JSON are; Arrow rounds towards 1970 and wraps what overflows."""
+    times, parts = _SCALES[column.type.unit]
+    low, high = YEARS_1_TO_9999
+    values = _numbers(column.cast(pa.int64()), 0) // parts
+    values = np.clip(values, low // times - 1, high // times + 1) * times
+    nulls = ~_mask(column.is_valid()) if column.null_count else None
+    return pa.array(values, pa.int64(), mask=nulls).cast(MILLISECONDS)
+
+
+_SCALES = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
+"""Milliseconds per unit, and units per millisecond."""
 
 
 def _is_number(given: pa.DataType) -> bool:
@@ -226,7 +233,7 @@ def _sorted_out(table: pa.RecordBatch, typed: dict[str, pa.Array], suspect: Mask
     bad = [
         Bad(row, b.encode(table.slice(row, 1)), reason)
         for row in np.flatnonzero(suspect).tolist()
-        if (reason := check(_values(typed, row))) is not None
+        if (reason := check(_values(table, typed, row))) is not None
     ]
     keep = np.ones(table.num_rows, np.bool_)
     keep[[each.row for each in bad]] = False
@@ -237,10 +244,11 @@ def _sorted_out(table: pa.RecordBatch, typed: dict[str, pa.Array], suspect: Mask
     return Rows({name: column.filter(kept) for name, column in typed.items()}, numbers, table.filter(kept), bad)
 
 
-def _values(typed: Mapping[str, pa.Array], row: int) -> dict[str, object]:
+def _values(table: pa.RecordBatch, typed: Mapping[str, pa.Array], row: int) -> dict[str, object]:
     """One row as JSON would have it."""
     found: dict[str, object] = {}
     for name, column in typed.items():
-        one = column.slice(row, 1)
+        given = table.column(name) if name in table.schema.names else column
+        one = (given if pa.types.is_uint64(given.type) else column).slice(row, 1)
         found[name] = (one.cast(pa.int64()) if column.type == MILLISECONDS else one).to_pylist()[0]
     return found

@@ -17,6 +17,9 @@ from schemas import batch as b
 Refusal = tuple[int, b.Reject]
 """Source, and what was refused there."""
 
+MOST_REFUSALS = 10_000
+"""Refusals that one message tells: they travel in a header, and a message has a limit of bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -40,14 +43,28 @@ def cut(rows: pa.RecordBatch, refusals: Sequence[Refusal]) -> list[Piece]:
         rows: Ascending by (source, position).
         refusals: Ascending by (source, position).
     """
+    if len(refusals) > MOST_REFUSALS:
+        half = len(refusals) // 2
+        until = _rows_before(rows, refusals[half])
+        return [*cut(rows.slice(0, until), refusals[:half]), *cut(rows.slice(until), refusals[half:])]
     pieces = [Piece(piece, _lasts(piece)) for piece in b.cut(rows)]
     ends = [max(piece.lasts.items(), default=(-1, -1)) for piece in pieces]
     for source, reject in refusals:
-        order = reject[0] << b.ROW_BITS | reject[1]
+        order = _order(reject)
         holder = next((i for i, end in enumerate(ends) if end >= (source, order)), len(pieces) - 1)
         pieces[holder].rejects.setdefault(source, []).append(reject)
         pieces[holder].lasts[source] = max(order, pieces[holder].lasts.get(source, -1))
     return pieces
+
+
+def _rows_before(rows: pa.RecordBatch, refusal: Refusal) -> int:
+    source, order = refusal[0], _order(refusal[1])
+    sources, orders = b.sources(rows), b.orders(rows)
+    return int(np.count_nonzero((sources < source) | (sources == source) & (orders < order)))
+
+
+def _order(reject: b.Reject) -> int:
+    return reject[0] << b.ROW_BITS | reject[1]
 
 
 def _lasts(rows: pa.RecordBatch) -> dict[int, int]:

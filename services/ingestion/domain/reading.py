@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas import batch as b
 from schemas.events import Reason, Rejection
-from services.ingestion.domain import arrow
+from services.ingestion.domain import arrow, ipc
 from services.ingestion.domain import shapes as s
 from services.ingestion.domain.forms import Columns, Form, Part, Raw
 
@@ -152,13 +152,13 @@ class Reader:
             found.add(source, message, record, document.envelope)
 
     def _lines(self, found: Found, source: int, message: Raw, headers: dict[str, str]) -> None:
-        documents = list(s.line_documents(message.value or b"", headers))
-        if not documents or documents[-1].envelope.row >= arrow.MAX_ROWS:
-            text = f"more than {arrow.MAX_ROWS} lines" if documents else "there is no line: send a JSON object on each"
-            reason = Rejection(Reason.TOO_LARGE if documents else Reason.EMPTY, "$", text)
+        lines = (message.value or b"").rstrip()
+        if not lines or lines.count(b"\n") >= ipc.MAX_ROWS:
+            text = f"more than {ipc.MAX_ROWS} lines" if lines else "there is no line: send a JSON object on each"
+            reason = Rejection(Reason.TOO_LARGE if lines else Reason.EMPTY, "$", text)
             found.refused.append(Refused(source, message, reason))
             return
-        for value, envelope in documents:
+        for value, envelope in s.line_documents(message.value or b"", headers):
             part = Part(message.offset, message.timestamp, message.key, value, message.headers)
             record = self._decode(value)
             if isinstance(record, Rejection):

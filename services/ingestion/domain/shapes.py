@@ -21,6 +21,9 @@ FRAME = 5
 """Bytes of Confluent's framing: a zero, which begins no JSON document, and the number of a schema."""
 
 TRACEPARENT = "traceparent"
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""What stands for bytes that are not UTF-8: two ids made of it would be taken for one."""
+
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -101,11 +104,30 @@ def structured_document(value: bytes | None, headers: Mapping[str, str]) -> Docu
         event = cloudevents.decode(value or b"")
     except cloudevents.EnvelopeError as error:
         return _not_an_envelope(str(error))
+    except RecursionError:
+        return _not_an_envelope("the document is nested too deeply: send one value per field of `data`")
     media = event.datacontenttype or "application/json"
     if not media.partition(";")[0].strip().lower().endswith(("/json", "+json")):
         return _not_an_envelope(f"datacontenttype is {media[:100]!r}: send JSON as `data`")
     trace = event.traceparent or headers.get(TRACEPARENT)
-    return _document(bytes(event.data), event.id, event.time, trace)
+    data = bytes(event.data)
+    return _document(_in_base64(value or b"") if data == _NO_DATA else data, event.id, event.time, trace)
+
+
+class _Binary(msgspec.Struct):
+    data_base64: bytes | None = None
+
+
+_NO_DATA = b"null"
+_BINARY = msgspec.json.Decoder(_Binary)
+
+
+def _in_base64(value: bytes) -> bytes | None:
+    """The document of an event that says its data in base64, as it may; None for one without data."""
+    try:
+        return _BINARY.decode(value).data_base64
+    except msgspec.ValidationError:  # neither base64 nor null
+        return None
 
 
 def binary_document(value: bytes | None, headers: Mapping[str, str]) -> Document | Rejection:
@@ -115,6 +137,8 @@ def binary_document(value: bytes | None, headers: Mapping[str, str]) -> Document
         return _not_an_envelope(f"the header {missing[0]} is missing or empty: a CloudEvent has id, source and type")
     if headers["ce_specversion"] != "1.0":
         return _not_an_envelope(f"ce_specversion is {headers['ce_specversion'][:20]!r}: send CloudEvents 1.0")
+    if any(_UNREADABLE in headers[name] for name in ("ce_id", "ce_source", "ce_type")):
+        return _not_an_envelope("one of the headers ce_id, ce_source and ce_type is not UTF-8")
     trace = headers.get(f"ce_{TRACEPARENT}") or headers.get(TRACEPARENT)
     return _document(unframed(value), headers["ce_id"], headers.get("ce_time"), trace)
 
