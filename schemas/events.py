@@ -8,17 +8,15 @@ Duplicate keys count as wrong, because readers disagree about which of the two v
 from __future__ import annotations
 
 import json
-import struct
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
-import pyarrow as pa
-from msgspec.structs import astuple
 
 from schemas.contract import INT64, YEARS_1_TO_9999, Rfc3339, event_model, integer_bounds, label_model
 from schemas.reasons import FieldError, Reason, Rejection, reasons
+from schemas.record_columns import arrow_schema, label_columns, label_schema, milliseconds, to_columns
 from schemas.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -54,9 +52,6 @@ __all__ = [
 MAX_RECORD_BYTES = 1_000_000
 MAX_ID_LENGTH = 256
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
 
 def event_decoder(spec: Pipeline) -> Decoder:
     """The reader of events."""
@@ -76,38 +71,6 @@ def event_type(spec: Pipeline) -> type[msgspec.Struct]:
 def label_type(spec: Pipeline) -> type[msgspec.Struct]:
     """The struct of a label: id, entity and time where the pipeline has them, and the label."""
     return _struct("Label", spec.label_fields, spec.labels.id)
-
-
-def arrow_schema(spec: Pipeline) -> pa.Schema:
-    """The columns of events, in the order of the specification."""
-    return _schema(spec.event_fields)
-
-
-def label_schema(spec: Pipeline) -> pa.Schema:
-    """The columns of labels, in the order of `label_fields`."""
-    return _schema(spec.label_fields)
-
-
-def to_columns(events: Sequence[msgspec.Struct], spec: Pipeline) -> list[pa.Array]:
-    """The events' columns, in the order of `arrow_schema`."""
-    return _columns(events, spec.event_fields)
-
-
-def label_columns(labels: Sequence[msgspec.Struct], spec: Pipeline) -> list[pa.Array]:
-    """The labels' columns, in the order of `label_schema`."""
-    return _columns(labels, spec.label_fields)
-
-
-def milliseconds(moment: int | datetime) -> int:
-    """Epoch milliseconds of a timestamp field's value, rounded down.
-
-    A time whose UTC lies outside the years 1 to 9999, by its offset alone, counts as the nearest
-    one inside, because nothing behind could print it.
-    """
-    if isinstance(moment, int):
-        return moment
-    low, high = YEARS_1_TO_9999
-    return min(max((moment - _EPOCH) // _MILLISECOND, low), high)
 
 
 # --- types ------------------------------------------------------------------------------------
@@ -157,42 +120,6 @@ _ANNOTATIONS: dict[str, Callable[[FieldSpec], object]] = {
     "text": _text,
     "timestamp": _timestamp,
 }
-
-# --- columns ----------------------------------------------------------------------------------
-
-_ARROW: dict[str, pa.DataType] = {
-    "number": pa.float64(),
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
-    "category": pa.string(),
-    "text": pa.string(),
-    "timestamp": pa.timestamp("ms", "UTC"),
-}
-
-
-def _schema(fields: Mapping[str, FieldSpec]) -> pa.Schema:
-    return pa.schema([(name, _ARROW[field.type]) for name, field in fields.items()])
-
-
-def _columns(records: Sequence[msgspec.Struct], fields: Mapping[str, FieldSpec]) -> list[pa.Array]:
-    if not records:
-        return [pa.array([], _ARROW[field.type]) for field in fields.values()]
-    columns = dict(zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
-    return [_column(columns[name], field) for name, field in fields.items()]
-
-
-def _column(values: Sequence[Any], field: FieldSpec) -> pa.Array:
-    if field.nullable:
-        values = [None if value is msgspec.UNSET else value for value in values]
-    if field.type == "timestamp":
-        if datetime in set(map(type, values)):
-            values = [None if value is None else milliseconds(value) for value in values]
-        return pa.array(values, pa.int64()).cast(_ARROW["timestamp"])
-    if field.type == "number" and not field.nullable:
-        packed = pa.py_buffer(struct.pack(f"{len(values)}d", *values))  # a third of what pa.array takes
-        return pa.Array.from_buffers(pa.float64(), len(values), [None, packed])
-    return pa.array(values, _ARROW[field.type])
-
 
 # --- decoding ---------------------------------------------------------------------------------
 

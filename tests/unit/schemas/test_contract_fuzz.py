@@ -311,3 +311,14 @@ def test_the_fast_path_and_the_contract_accept_the_same_messages_and_read_the_sa
     assert min(codes[code] for code in FOUND) > rounds // 1_000, codes
     for ours, theirs in zip(columns(fast, PIPELINE), columns(slow, PIPELINE), strict=True):
         assert ours.equals(theirs)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_many_messages_at_once_are_read_as_one_by_one(share: float) -> None:
+    """With duplicates among them that another message's missing field could hide when keys are counted together."""
+    decoder, rng = Decoder(event_type(PIPELINE), event_model(PIPELINE)), random.Random(SEED)  # noqa: S311
+    valid = [value for value in messages(EVENT, 4_000) if not isinstance(decoder.decode(value), Rejection)]
+    mixed = [each if rng.random() >= share else mutated(rng, EVENT) for each in valid]
+    for start in range(0, len(mixed), 97):
+        chunk = [*mixed[start : start + 97], None]
+        assert decoder.decode_all(chunk) == [decoder.decode(value) for value in chunk]
