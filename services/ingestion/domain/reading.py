@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, groupby
 from operator import attrgetter
 
 import msgspec
@@ -103,11 +103,13 @@ class Reader:
         return self._together(found)
 
     def _stretch(self, found: Found, source: int, messages: Sequence[Raw]) -> None:
-        if _plain(messages):
-            self._all_plain(found, source, messages)
-        else:
-            for message in messages:
-                self._any(found, source, message)
+        for bare, run in groupby(messages, _bare) if any(map(_headers, messages)) else ((True, messages),):
+            together = list(run)
+            if bare and not _framed(together[0]):
+                self._all_plain(found, source, together)
+            else:
+                for message in together:
+                    self._any(found, source, message)
         found.columns.append(self._form.columns(found.records))
         found.records = []
 
@@ -265,9 +267,13 @@ def _joined(stretches: Sequence[Columns]) -> Columns:
     return {name: pa.concat_arrays([each[name] for each in stretches]) for name in stretches[0]}
 
 
-def _plain(messages: Sequence[Raw]) -> bool:
-    """Whether all messages are bare JSON, as far as a glance tells: without headers, and not framed."""
-    return not any(map(_headers, messages)) and (messages[0].value or b"")[:1] != b"\0"
+def _bare(message: Raw) -> bool:
+    """Whether a message has no headers, which makes it JSON; a few that have some must not slow down the rest."""
+    return not message.headers
+
+
+def _framed(message: Raw) -> bool:
+    return (message.value or b"")[:1] == b"\0"
 
 
 def _refusals(source: int, messages: Sequence[Raw], found: Sequence[object]) -> Iterable[Refused]:
