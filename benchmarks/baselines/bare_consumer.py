@@ -1,10 +1,13 @@
-"""A kafka-python consumer, set up like ingestion's, that throws its messages away."""
+"""A kafka-python consumer as it comes, that throws its messages away.
+
+With `tuned` it has ingestion's settings: no metrics, larger polls, a broker that gathers.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.baselines.clock import Watch
 from benchmarks.stream import SOURCES
@@ -14,9 +17,10 @@ MOST = 16_000
 """What ingestion polls with four internal partitions."""
 
 
-def main(brokers: str, name: str, count: int) -> None:
+def main(brokers: str, name: str, count: int, *, tuned: bool) -> None:
     """Read `count` messages of a topic."""
-    reader = consumer(brokers, None, MOST, gather=True)
+    bare = {"bootstrap_servers": brokers, "group_id": None, "enable_auto_commit": False}
+    reader = consumer(brokers, None, MOST, gather=True) if tuned else KafkaConsumer(**bare)
     places = [TopicPartition(name, partition) for partition in range(SOURCES)]
     reader.assign(places)
     reader.seek_to_beginning(*places)
@@ -30,4 +34,4 @@ def main(brokers: str, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), tuned="tuned" in sys.argv[4:])
