@@ -19,8 +19,9 @@ from schemas import batch as b
 from schemas.pipeline import Pipeline
 from services.ingestion.domain.forms import Form, event_form, label_form
 from services.ingestion.domain.pieces import Chain, Piece, Refusal, cut
-from services.ingestion.domain.reading import Read, Reader, Refused, Runs
+from services.ingestion.domain.reading import Read, Reader, Runs
 from services.ingestion.domain.routing import route, shares
+from services.ingestion.domain.rows import Refused
 from services.ingestion.domain.watermarks import Watermarks
 
 
