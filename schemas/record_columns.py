@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-_ARROW: dict[str, pa.DataType] = {
+ARROW_TYPES: dict[str, pa.DataType] = {
     "number": pa.float64(),
     "integer": pa.int64(),
     "boolean": pa.bool_(),
@@ -28,6 +28,7 @@ _ARROW: dict[str, pa.DataType] = {
     "text": pa.string(),
     "timestamp": pa.timestamp("ms", "UTC"),
 }
+"""Type of the column of each type of field."""
 
 
 def arrow_schema(spec: Pipeline) -> pa.Schema:
@@ -63,12 +64,12 @@ def milliseconds(moment: int | datetime) -> int:
 
 
 def _schema(fields: Mapping[str, FieldSpec]) -> pa.Schema:
-    return pa.schema([(name, _ARROW[field.type]) for name, field in fields.items()])
+    return pa.schema([(name, ARROW_TYPES[field.type]) for name, field in fields.items()])
 
 
 def _columns(records: Sequence[msgspec.Struct], fields: Mapping[str, FieldSpec]) -> list[pa.Array]:
     if not records:
-        return [pa.array([], _ARROW[field.type]) for field in fields.values()]
+        return [pa.array([], ARROW_TYPES[field.type]) for field in fields.values()]
     columns = dict(zip(records[0].__struct_fields__, zip(*map(astuple, records), strict=True), strict=True))
     return [_column(columns[name], field) for name, field in fields.items()]
 
@@ -79,8 +80,8 @@ def _column(values: Sequence[Any], field: FieldSpec) -> pa.Array:
     if field.type == "timestamp":
         if datetime in set(map(type, values)):
             values = [None if value is None else milliseconds(value) for value in values]
-        return pa.array(values, pa.int64()).cast(_ARROW["timestamp"])
+        return pa.array(values, pa.int64()).cast(ARROW_TYPES["timestamp"])
     if field.type == "number" and not field.nullable:
         packed = pa.py_buffer(struct.pack(f"{len(values)}d", *values))  # a third of what pa.array takes
         return pa.Array.from_buffers(pa.float64(), len(values), [None, packed])
-    return pa.array(values, _ARROW[field.type])
+    return pa.array(values, ARROW_TYPES[field.type])

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from schemas import batch as b
 from schemas.contract import INT64, YEARS_1_TO_9999, integer_bounds
 from schemas.reasons import MESSAGE, PATH, Reason, Rejection, shortened
+from schemas.record_columns import ARROW_TYPES
 from schemas.spec import FieldSpec
 from services.ingestion.domain import ipc
 
@@ -22,14 +23,6 @@ Check = Callable[[Mapping[str, object]], Rejection | None]
 """All errors of a row by the contract, None for a row that keeps it."""
 
 MILLISECONDS = pa.timestamp("ms", "UTC")
-_TYPES: dict[str, pa.DataType] = {
-    "number": pa.float64(),
-    "integer": pa.int64(),
-    "boolean": pa.bool_(),
-    "category": pa.string(),
-    "text": pa.string(),
-    "timestamp": MILLISECONDS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +92,7 @@ def _wrong_columns(schema: pa.Schema, fields: Mapping[str, FieldSpec]) -> Reject
             if not spec.nullable:
                 return _refusal(Reason.MISSING_FIELD, name, f"the column {name} is missing")
         elif not _accepted(given := schema.field(name).type, spec):
-            return _refusal(Reason.WRONG_TYPE, name, f"{name} is {str(given)[:200]}: send {_TYPES[spec.type]}")
+            return _refusal(Reason.WRONG_TYPE, name, f"{name} is {str(given)[:200]}: send {ARROW_TYPES[spec.type]}")
     return None
 
 
@@ -111,20 +104,20 @@ def _accepted(given: pa.DataType, spec: FieldSpec) -> bool:
     if pa.types.is_dictionary(given):
         values = given.value_type
         return not (pa.types.is_dictionary(values) or pa.types.is_string_view(values)) and _accepted(values, spec)
-    return pa.types.is_null(given) or given == _TYPES[spec.type] or _CASTS[spec.type](given)
+    return pa.types.is_null(given) or given == ARROW_TYPES[spec.type] or _CASTS[spec.type](given)
 
 
 def _typed(table: pa.RecordBatch, fields: Mapping[str, FieldSpec]) -> dict[str, pa.Array]:
     names, rows = set(table.schema.names), table.num_rows
     return {
-        name: _cast(table.column(name), spec) if name in names else pa.nulls(rows, _TYPES[spec.type])
+        name: _cast(table.column(name), spec) if name in names else pa.nulls(rows, ARROW_TYPES[spec.type])
         for name, spec in fields.items()
     }
 
 
 def _cast(column: pa.Array, spec: FieldSpec) -> pa.Array:
     """The column in its field's type; a value that does not fit becomes one that is suspect."""
-    given, wanted = column.type, _TYPES[spec.type]
+    given, wanted = column.type, ARROW_TYPES[spec.type]
     if given == wanted:
         return column
     if pa.types.is_timestamp(given):
