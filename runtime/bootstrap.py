@@ -23,8 +23,6 @@ from schemas.pipeline import Pipeline, PipelineError, load
 from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic, physical
 
 PARTITIONS, EVENT_PARTITIONS = 4, 6
-WINDOW_MS = 0
-"""Features are expressions over one event so far: none looks back."""
 SPANNING: frozenset[Retention] = frozenset({"windows", "outcomes", "horizon"})
 
 
@@ -104,7 +102,7 @@ def bootstrap(
 
 def _shape(topic: Topic, spec: Pipeline, partitions: int, event_partitions: int) -> TopicShape:
     counts = {"P": partitions, "any": event_partitions, "one": 1}
-    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=WINDOW_MS)
+    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=spec.longest_window)
     return TopicShape(counts[topic.partitions], config)
 
 
@@ -144,7 +142,7 @@ def _misfits(topic: Topic, pipeline: str, shape: TopicShape, partitions: int) ->
 def _forgetful(topic: Topic, spec: Pipeline, shape: TopicShape) -> Iterator[str]:
     """What is said of a topic whose messages the broker deletes while the pipeline still needs them."""
     kept = int(shape.config.get("retention.ms", "-1"))
-    wanted = topic.retention_ms(horizon_ms=spec.labels.horizon, window_ms=WINDOW_MS)
+    wanted = topic.retention_ms(horizon_ms=spec.labels.horizon, window_ms=spec.longest_window)
     needed = wanted - topic.days * DAY_MS
     if topic.retention in SPANNING and 0 <= kept < needed:
         name = topic.physical(spec.pipeline)

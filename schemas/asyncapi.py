@@ -80,7 +80,7 @@ _PARTITIONS = {
 
 
 def _topic_binding(topic: Topic, spec: Pipeline) -> dict[str, Any]:
-    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=0)
+    config = topic.config(horizon_ms=spec.labels.horizon, window_ms=spec.longest_window)
     binding: dict[str, Any] = {
         "topic": topic.physical(spec.pipeline),
         "topicConfiguration": {

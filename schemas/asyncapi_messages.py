@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from schemas.cloudevents import CONTENT_TYPE, DATA_TYPE, MEDIA_TYPE, PREFIX, STRUCTURED, Form, dataschema_of, type_of
-from schemas.contract import event_model, label_model
+from schemas.contract import ARROW_STREAM, NDJSON, event_model, label_model
 from schemas.event_examples import event_example, label_example
 from schemas.messages import MESSAGES, DeadLetter, Message
-from schemas.public import Example, examples
+from schemas.public import Example, examples, open_up
 from schemas.topics import BY_NAME
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ BINDING = "0.5.0"
 """Version of the Kafka binding."""
 
 SCHEMAS = "#/components/schemas/"
-LINES, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 TEXT = {"type": "string"}
 
 
@@ -52,8 +51,8 @@ def _shapes(name: str, topic: str, example: dict[str, Any]) -> dict[str, Any]:
             example,
         ),
         (f"{name}CloudEvent", f"One {one} as the data of a CloudEvent.", MEDIA_TYPE, _enveloped(payload), event),
-        (f"{name}Lines", f"Many {topic}: one JSON object per line.", LINES, TEXT, json.dumps(example) + "\n"),
-        (f"{name}Arrow", f"Many {topic}: an Arrow IPC stream with one column per field.", ARROW, TEXT, None),
+        (f"{name}Lines", f"Many {topic}: one JSON object per line.", NDJSON, TEXT, json.dumps(example) + "\n"),
+        (f"{name}Arrow", f"Many {topic}: an Arrow IPC stream with one column per field.", ARROW_STREAM, TEXT, None),
     ]
     return {
         title: {
@@ -141,9 +140,7 @@ def _schemas(spec: Pipeline) -> dict[str, Any]:
     template = SCHEMAS + "{model}"
     written = [(model, "serialization") for model in MESSAGES if model is not DeadLetter]
     found: dict[str, Any] = models_json_schema(written, ref_template=template)[1]["$defs"]  # type: ignore[arg-type]
-    for block in found.values():
-        if block.get("additionalProperties") is False:
-            del block["additionalProperties"]
+    open_up(found.values())
     found["DeadLetterHeaders"] = dead_letter_headers()
     for name, model in (("Event", event_model(spec)), ("Label", label_model(spec))):
         found[name] = model.model_json_schema(by_alias=True, ref_template=template)

@@ -20,6 +20,9 @@ from pydantic_core import PydanticCustomError
 
 from schemas.spec import FieldSpec, Pipeline
 
+NDJSON, ARROW_STREAM = "application/x-ndjson", "application/vnd.apache.arrow.stream"
+"""Content types of messages that hold several events or labels."""
+
 INT64 = (-(2**63), 2**63 - 1)
 YEARS_1_TO_9999 = (-62_135_596_800_000, 253_402_300_799_999)
 

@@ -22,7 +22,7 @@ from schemas.cloudevents import dataschema_of
 from schemas.compatibility import breaks
 from schemas.messages import MESSAGES, Message
 from schemas.pipeline import parse, template
-from schemas.public import examples, file_of, golden, heard
+from schemas.public import examples, file_of, golden, heard, open_up
 from schemas.spec import Pipeline
 
 FOLDER = Path(__file__).parent / "generated"
@@ -47,9 +47,7 @@ def goldens() -> dict[str, str]:
 def schema_of(model: type[Message]) -> dict[str, Any]:
     """The JSON Schema of a message; it is open, so that a subscriber accepts fields that a newer writer may add."""
     schema = _schema(model, dataschema_of(model), "serialization")
-    for block in (schema, *schema.get("$defs", {}).values()):
-        if block.get("additionalProperties") is False:
-            del block["additionalProperties"]
+    open_up((schema, *schema.get("$defs", {}).values()))
     return schema
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas import cloudevents
 from schemas.event_examples import entity_example, id_example
@@ -28,6 +28,8 @@ from schemas.messages import (
 from schemas.topics import BY_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from schemas.spec import Pipeline
 
 CARRIED: dict[str, tuple[type[Message], ...]] = {
@@ -216,3 +218,10 @@ def golden(example: Example) -> str:
 def file_of(model: type[Message]) -> str:
     """First part of the names of a message's files: what it is and its version."""
     return f"{model.what}.v{model.schema_version}"
+
+
+def open_up(schemas: Iterable[dict[str, Any]]) -> None:
+    """Let whoever reads by these JSON Schemas accept properties that a newer writer may add."""
+    for schema in schemas:
+        if schema.get("additionalProperties") is False:
+            del schema["additionalProperties"]

@@ -296,6 +296,11 @@ class Pipeline(Spec):
         text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def longest_window(self) -> int:
+        """How far a feature looks back, milliseconds: not at all so far, features are expressions over one event."""
+        return 0
+
     @cached_property
     def classes(self) -> tuple[bool | str, ...]:
         """The label's values; a probability is that of the second."""

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.ports import Header
+from schemas.contract import ARROW_STREAM
 
-ARROW = b"application/vnd.apache.arrow.stream"
 SHOWN_CHARACTERS, SHOWN_BYTES, SHOWN_ROWS = 20_000, 1_024, 20
 HEX_COLUMNS = 16
 
@@ -70,7 +70,9 @@ def _indented(value: bytes, text: str) -> str:
 
 
 def _is_arrow(headers: Iterable[Header]) -> bool:
-    return any(name.lower() == "content-type" and value.strip().startswith(ARROW) for name, value in headers)
+    return any(
+        name.lower() == "content-type" and value.strip().startswith(ARROW_STREAM.encode()) for name, value in headers
+    )
 
 
 def _arrow(value: bytes) -> RenderableType | None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas import cloudevents
+from schemas.contract import ARROW_STREAM, NDJSON
 from schemas.events import MAX_ID_LENGTH, Reason, Rejection, milliseconds
 
 FRAME = 5
@@ -30,11 +31,11 @@ _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Shape(Enum):
     """What a message is."""
 
-    JSON = "application/json"
-    STRUCTURED = "application/cloudevents+json"
+    JSON = cloudevents.DATA_TYPE
+    STRUCTURED = cloudevents.MEDIA_TYPE
     BINARY = "application/json, with ce_ headers"
-    LINES = "application/x-ndjson"
-    ARROW = "application/vnd.apache.arrow.stream"
+    LINES = NDJSON
+    ARROW = ARROW_STREAM
 
 
 _SHAPES = {shape.value: shape for shape in (Shape.STRUCTURED, Shape.LINES, Shape.ARROW)}
