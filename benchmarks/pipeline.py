@@ -177,12 +177,12 @@ def _latency(at: Lab, rate: int) -> tuple[float, float]:
     reader.start()
     ends.wait(20)
     producer = Producer({"bootstrap.servers": at.brokers})
-    rng, start = random.Random(rate), time.perf_counter()  # noqa: S311
-    for i in range(int(rate * LATENCY_S)):
+    name, stream = topic(NAME, "events"), _paced(rate)
+    start = time.perf_counter()
+    for i, (event_id, value) in enumerate(stream):
         time.sleep(max(0.0, start + i / rate - time.perf_counter()))
-        each = event(10**8 * (1 + rate % 7) + i, f"k-{rng.randrange(5003):05d}", rng)
-        sent[str(each["event_id"])] = time.perf_counter()
-        producer.produce(topic(NAME, "events"), json.dumps(each).encode(), b"k", rng.randrange(SOURCES))
+        sent[event_id] = time.perf_counter()
+        producer.produce(name, value)
         producer.poll(0)
     producer.flush()
     until("the last predictions", lambda: len(sent.keys() - got.keys()) == 0, 30)
@@ -191,6 +191,13 @@ def _latency(at: Lab, rate: int) -> tuple[float, float]:
     kept = islice(sent, int(rate * SKIP_S), None)
     took = np.array([got[each] - sent[each] for each in kept]) * 1000
     return float(np.percentile(took, 50)), float(np.percentile(took, 99))
+
+
+def _paced(rate: int) -> list[tuple[str, bytes]]:
+    """Ids and events, made before the clock runs."""
+    rng, first = random.Random(rate), 10**8 * (1 + rate % 7)  # noqa: S311
+    made = [event(first + i, f"k-{rng.randrange(5003):05d}", rng) for i in range(int(rate * LATENCY_S))]
+    return [(str(each["event_id"]), json.dumps(each).encode()) for each in made]
 
 
 def _watch(at: Lab, got: dict[str, float], ready: threading.Event, done: threading.Event) -> None:

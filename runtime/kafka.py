@@ -26,7 +26,9 @@ __all__ = ["KafkaCarrier", "KafkaLog"]
 
 log = logging.getLogger("headrace.kafka")
 
-TURN_MS = 50
+Records = Mapping[TopicPartition, Sequence[Any]]
+
+TURN_SECONDS = 0.05
 """With two consumers, how long one is waited for before the other is asked."""
 CLOSE_SECONDS = 3.0
 COMMIT_MS = 5_000
@@ -66,7 +68,8 @@ class KafkaCarrier:
         self._moves = Moves(self._names)
         self._member: KafkaConsumer | None = None
         self._follower: KafkaConsumer | None = None
-        self._busy: KafkaConsumer | None = None
+        self._follows = False
+        self._ask = 0.0
         self._pending: list[Any] = []
         self._known: set[str] = set()
         self._refusal: DeliveryFailed | None = None
@@ -118,26 +121,36 @@ class KafkaCarrier:
 
     def poll(self, timeout: float) -> Poll:
         """What happened; followed messages come before those of the group."""
-        first = [each for each in (self._follower, self._member) if each is not None]
-        if not first:
-            time.sleep(timeout)
-        records = {each: _poll(each, 0 if len(first) > 1 else int(timeout * 1000)) for each in first}
-        left = int(timeout * 1000)
-        while len(first) > 1 and left > 0 and not any(records.values()) and not self._moves.any():
-            quiet = self._member if self._busy is self._follower else self._follower
-            waited = self._follower if quiet is self._member else self._member
-            records[waited] = _poll(waited, min(left, TURN_MS))
-            records[quiet] = _poll(quiet, 0)
-            left -= TURN_MS
+        records = self._records(timeout)
         lost, gained = self._moves.take()
-        polled: list[Polled] = []
-        for each in first:
-            if records[each]:
-                self._busy = each
-                polled += self._polled(records[each])
+        polled = [each for found in records for each in self._polled(found)]
         return Poll(lost, gained, polled, self._moves.joined)
 
-    def _polled(self, records: Mapping[TopicPartition, list[Any]]) -> Iterable[Polled]:
+    def _records(self, timeout: float) -> Sequence[Records]:
+        """What the follower has, then what the member has. The one that had something last is waited for.
+
+        The other is asked every 50 ms at most: a poll that finds nothing passes through two threads and an exception.
+        """
+        if self._follower is None or self._member is None:
+            return [_poll(self._follower or self._member, timeout)]
+        end = time.monotonic() + timeout
+        while True:
+            found = self._turn(min(TURN_SECONDS, end - time.monotonic()))
+            if any(found) or self._moves.any() or time.monotonic() >= end:
+                return found
+
+    def _turn(self, seconds: float) -> Sequence[Records]:
+        waited, other = (self._follower, self._member) if self._follows else (self._member, self._follower)
+        quiet: Records = {}
+        if time.monotonic() >= self._ask:
+            quiet = _poll(other, 0)
+            self._ask = 0.0 if quiet else time.monotonic() + TURN_SECONDS
+        busy = _poll(waited, 0 if quiet else max(0.0, seconds))
+        found = [busy, quiet] if self._follows else [quiet, busy]
+        self._follows = bool(found[0]) and not found[1]  # a member that is joining must be waited for
+        return found
+
+    def _polled(self, records: Records) -> Iterable[Polled]:
         for partition, messages in records.items():
             place = self._names.logical(partition)
             yield Polled(place.topic, place.partition, messages)
@@ -229,11 +242,12 @@ class KafkaCarrier:
         self.log.close()
 
 
-def _poll(consumer: KafkaConsumer | None, timeout_ms: int) -> Mapping[TopicPartition, list[Any]]:
+def _poll(consumer: KafkaConsumer | None, timeout: float) -> Records:
     if consumer is None:
+        time.sleep(timeout)
         return {}
     try:
-        return consumer.poll(timeout_ms)  # type: ignore[no-any-return]
+        return consumer.poll(int(timeout * 1000))  # type: ignore[no-any-return]
     except RetriableError as error:  # the broker is away for a while; the next poll tries again
         log.warning("poll_failed", extra={"error": repr(error)})
         return {}

@@ -32,8 +32,9 @@ log = logging.getLogger("headrace.service")
 SWITCH_SECONDS = 0.0005
 """A message passes five threads of a process; at Python's default each hand-over may wait 5 ms for the interpreter."""
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""Hundreds of thousands of waiting rows are in plain dicts: looking through all of them often would be a pause each."""
+GC_THRESHOLDS = (1_000, 50, 2_000)
+"""Young objects often: kafka-python leaves a poll that timed out in a cycle, 50,000 such objects take 0.1 s to free.
+Old ones rarely: hundreds of thousands of waiting rows are in plain dicts, and looking through all is a pause, too."""
 
 DRAIN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -80,7 +81,9 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
         settings = read(kind)
         logs.configure(name, settings.instance, settings.log_level)
         context = Context(name, settings, load(settings.pipeline))
-        code = Process(context, build(context, settings)).run()
+        process = Process(context, build(context, settings))
+        gc.freeze()  # what is there by now stays, so nobody need look through it again
+        code = process.run()
     except (WrongSetup, PipelineError) as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - for the person who starts it
         code = 2

@@ -35,11 +35,21 @@ class StreamsCarrier:
         group: Logical name of the group.
         max_messages: Most messages of one partition that a poll returns.
         datadir: Where Faust makes its directories; nothing of value is kept there.
+        patient: Topics whose messages may wait for 0.2 s, so that a few of them are not a round of their own.
     """
 
-    def __init__(self, brokers: str, pipeline: str, group: str, *, max_messages: int = 64, datadir: Path) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        pipeline: str,
+        group: str,
+        *,
+        max_messages: int = 64,
+        datadir: Path,
+        patient: frozenset[str] = frozenset(),
+    ) -> None:
         self._brokers, self._pipeline, self._group = brokers, pipeline, group
-        self._run, self._datadir = max_messages, datadir
+        self._run, self._datadir, self._patient = max_messages, datadir, patient
         self._engine: Engine | None = None
         self._follower: KafkaCarrier | None = None
         self._sent: deque[Future[None]] = deque()
@@ -58,7 +68,15 @@ class StreamsCarrier:
             raise WrongSetup("a carrier subscribes once: make a new one")
         for topic in topics:
             self.log.partitions(topic)
-        self._engine = Engine(self._brokers, self._pipeline, self._group, topics, run=self._run, datadir=self._datadir)
+        self._engine = Engine(
+            self._brokers,
+            self._pipeline,
+            self._group,
+            topics,
+            run=self._run,
+            datadir=self._datadir,
+            patient=self._patient,
+        )
         self._engine.start()
 
     def follow(self, positions: Mapping[Place, int]) -> None:

@@ -1,7 +1,8 @@
 """Faust in a thread of its own: an asyncio loop with one app, without its worker, web server, tables and signals.
 
-Its one agent lays every message into the inbox and says nothing to Faust about it: what may be committed, and when, is
-told to `commit`. Methods are called from another thread; what is `async` runs in the loop.
+What its consumer fetches goes into the inbox as a whole and past Faust's agents, which take a millisecond and several
+turns of the loop per message; what may be committed, and when, is told to `commit`. Methods are called from another
+thread; what is `async` runs in the loop.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from typing import Any, cast
 import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
-from mode import CrashingSupervisor
 
 from runtime.errors import DeliveryFailed, Fatal
-from runtime.ports import Outgoing, Place, Stored
+from runtime.ports import Outgoing, Place, Polled
 from runtime.streams_inbox import Inbox
 from runtime.streams_transport import Consumer, Producer, Transport
 from schemas.topics import MAX_MESSAGE_BYTES, physical
@@ -42,6 +42,8 @@ class App(faust.App):
     """A Faust app that lays down its messages, and its last words, in an inbox."""
 
     inbox: Inbox
+    lay_down: Callable[[Mapping[TP, Sequence[Any]]], None]
+    """Called with what a fetch brought."""
     hand_over: Callable[[set[TP]], Awaitable[None]]
     """Called when partitions are taken away, before another member gets them."""
 
@@ -65,11 +67,19 @@ class Engine:
     inbox: Inbox
 
     def __init__(
-        self, brokers: str, pipeline: str, group: str, topics: Sequence[str], *, run: int, datadir: Path
+        self,
+        brokers: str,
+        pipeline: str,
+        group: str,
+        topics: Sequence[str],
+        *,
+        run: int,
+        datadir: Path,
+        patient: frozenset[str],
     ) -> None:
         self._brokers, self._pipeline, self._group = brokers, pipeline, group
         self._logical = {physical(pipeline, topic): topic for topic in topics}
-        self._run, self._datadir = run, datadir
+        self._run, self._datadir, self._patient = run, datadir, patient
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name=f"faust-{group}", daemon=True)
 
@@ -115,7 +125,7 @@ class Engine:
 
     async def _main(self) -> None:
         self._loop, self._stopping, self._order = asyncio.get_running_loop(), asyncio.Event(), asyncio.Lock()
-        self.inbox = Inbox(self._run)
+        self.inbox = Inbox(self._run, patient=self._patient)
         self._app = self._wired(_app(self._brokers, physical(self._pipeline, self._group), self._datadir))
         try:
             await self._app.start()
@@ -131,19 +141,13 @@ class Engine:
             log.warning("stop_failed", extra={"error": repr(error)})
 
     def _wired(self, app: App) -> App:
-        app.inbox, app.hand_over = self.inbox, self._hand_over
-        app.agent(app.topic(*self._logical, key_type=bytes, value_type=bytes), name=self._group)(self._carry)
+        app.inbox, app.lay_down, app.hand_over = self.inbox, self._lay_down, self._hand_over
+        app.topics.add(app.topic(*self._logical, key_type=bytes, value_type=bytes))
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         return app
 
-    async def _carry(self, stream: Any) -> None:
-        async for event in stream.noack().events():
-            message = event.message
-            at = round(message.timestamp * 1000)
-            self.inbox.put(
-                Place(self._logical[message.topic], message.partition),
-                Stored(message.offset, at, message.key, message.value, message.headers),
-            )
+    def _lay_down(self, records: Mapping[TP, Sequence[Any]]) -> None:
+        self.inbox.put([Polled(self._logical[tp.topic], tp.partition, found) for tp, found in records.items()])
 
     def _assigned(self, _: App, assigned: set[TP], **__: Any) -> None:
         self.inbox.assigned(self._places(assigned))
@@ -201,7 +205,6 @@ def _app(brokers: str, group: str, datadir: Path) -> App:
         broker=[f"kafka://{broker.strip()}" for broker in brokers.split(",")],
         datadir=str(datadir),
         autodiscover=False,
-        agent_supervisor=CrashingSupervisor,
         key_serializer="raw",
         value_serializer="raw",
         web_enabled=False,

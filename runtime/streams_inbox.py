@@ -18,8 +18,7 @@ from runtime.ports import Message, Place, Poll, Polled
 MAX_MESSAGES = 1024
 MAX_BYTES = 32 << 20
 PAUSE_SECONDS = 0.01
-TURNS = 8
-"""Faust spreads what one fetch brought over several turns of its loop; so many without a message end it."""
+PATIENCE_SECONDS = 0.2
 
 
 class Inbox:
@@ -32,10 +31,17 @@ class Inbox:
         run: Most messages of one partition that `take` returns.
         max_messages: No more is fetched while this many wait.
         max_bytes: Or this many bytes.
+        patient: Topics whose messages may wait for 0.2 s, so that nobody is woken for a few of them.
     """
 
-    def __init__(self, run: int, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
-        self._run, self._max_messages, self._max_bytes = run, max_messages, max_bytes
+    def __init__(
+        self,
+        run: int,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        patient: frozenset[str] = frozenset(),
+    ) -> None:
+        self._run, self._max_messages, self._max_bytes, self._patient = run, max_messages, max_bytes, patient
         self._changed = threading.Condition()
         self._waiting: dict[Place, deque[Message]] = {}
         self._lost: set[Place] = set()
@@ -43,8 +49,8 @@ class Inbox:
         self._known: frozenset[Place] = frozenset()
         self._messages = self._bytes = 0
         self._asking, self._asked = False, 0
-        self._joined = self._telling = False
-        self._puts = 0
+        self._joined = False
+        self._timed = self._late = False
         self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
@@ -84,27 +90,33 @@ class Inbox:
             await asyncio.sleep(PAUSE_SECONDS)
         return True
 
-    def put(self, place: Place, message: Message) -> None:
-        """Lay down the next message of a partition."""
+    def put(self, fetched: Iterable[Polled]) -> None:
+        """Lay down the next messages of partitions and wake the worker, unless all of them may wait."""
         with self._changed:
-            if (waiting := self._waiting.get(place)) is None:
-                return  # the last one of a partition that is gone
-            waiting.append(message)
-            self._count(message, 1)
-            if self._full():
+            urgent = [self._add(each) for each in fetched]
+            if full := self._full():
                 self._room.clear()
-        self._puts += 1
-        if not self._telling:
-            self._telling = True
-            self._loop.call_soon(self._tell, self._puts, TURNS)
+        if any(urgent) or full:
+            self._notify()
+        elif not self._timed:
+            self._timed = True
+            self._loop.call_later(PATIENCE_SECONDS, self._waited)
 
-    def _tell(self, puts: int, turns: int) -> None:
-        """Wake the worker when nothing more comes in: woken by the first message, it would leave the others behind."""
-        if turns:
-            left = turns - 1 if puts == self._puts else TURNS
-            self._loop.call_soon(self._tell, self._puts, left)
-            return
-        self._telling = False
+    def _add(self, fetched: Polled) -> bool:
+        """Whether the worker should see it at once; the last messages of a partition that is gone are dropped."""
+        place = Place(fetched.topic, fetched.partition)
+        if (waiting := self._waiting.get(place)) is None:
+            return False
+        waiting.extend(fetched.messages)
+        for message in fetched.messages:
+            self._count(message, 1)
+        return place.topic not in self._patient
+
+    def _waited(self) -> None:
+        self._timed, self._late = False, True
+        self._notify()
+
+    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
@@ -140,15 +152,22 @@ class Inbox:
             return self._known - self._lost - self._gained
 
     def _runs(self) -> Iterable[Polled]:
+        every = self._late or self._full()
+        self._late = False
         for place, waiting in self._waiting.items():
-            if waiting:
+            if waiting and (every or place.topic not in self._patient):
                 run = [waiting.popleft() for _ in range(min(self._run, len(waiting)))]
                 for message in run:
                     self._count(message, -1)
+                self._late = self._late or (bool(waiting) and place.topic in self._patient)
                 yield Polled(place.topic, place.partition, run)
 
     def _anything(self) -> bool:
-        return bool(self._messages or self._lost or self._gained or self._failure)
+        if self._lost or self._gained or self._failure:
+            return True
+        if self._late or self._full():
+            return self._messages > 0
+        return any(waiting for place, waiting in self._waiting.items() if place.topic not in self._patient)
 
     def _count(self, message: Message, sign: int) -> None:
         self._messages += sign

@@ -167,18 +167,17 @@ class Consumer(driver.Consumer):
         """Nothing: seeking while a fetch is under way skips messages. `_wait_next_records` seeks."""
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
-        """Records of the present assignment, from its committed positions on; None when it ended meanwhile."""
+        """Lay down records of the present assignment, from its committed positions on; there are none for agents."""
         if not self.flow_active:
             await self.can_resume_flow.wait()
         await self.inbox.room()
         epoch, active = self._epoch, self._get_active_partitions()
-        if not self.flow_active or not await self._rewound(epoch):
-            return None, active
-        if not active:
-            await self.sleep(IDLE_SECONDS)
-            return None, active
-        records = await self._getmany(active, timeout)
-        return (records if epoch == self._epoch else None), active
+        if self.flow_active and await self._rewound(epoch):
+            if not active:
+                await self.sleep(IDLE_SECONDS)
+            elif (records := await self._getmany(active, timeout)) and epoch == self._epoch:
+                cast("Any", self.app).lay_down(records)
+        return None, active
 
     async def _rewound(self, epoch: int) -> bool:
         if self._sought == epoch:
@@ -189,7 +188,6 @@ class Consumer(driver.Consumer):
             if epoch == self._epoch:
                 raise
             return False  # the assignment went away under the call: the next one seeks again
-        self._read_offset.update({tp: offset or None for tp, offset in committed.items()})
         self._committed_offset.update(committed)
         self._sought = epoch
         return epoch == self._epoch

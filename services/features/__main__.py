@@ -11,11 +11,14 @@ from services.features.handler import Features
 from services.features.settings import Settings
 
 
+PATIENT = frozenset({"scored", "outcomes"})
+"""Nobody waits for an example as one waits for a prediction."""
+
+
 def build(context: service.Context, settings: Settings) -> Sequence[Worker]:
     """One worker."""
-    carrier = StreamsCarrier(
-        settings.brokers, context.spec.pipeline, "features", datadir=settings.data / settings.instance / "features"
-    )
+    datadir = settings.data / settings.instance / "features"
+    carrier = StreamsCarrier(settings.brokers, context.spec.pipeline, "features", datadir=datadir, patient=PATIENT)
     letters = carrier.log.partitions("dead-letters")
     return [context.worker(Features(context.spec, letters, context.metrics), carrier)]
 
