@@ -32,8 +32,8 @@ log = logging.getLogger("headrace.service")
 SWITCH_SECONDS = 0.0005
 """A message passes five threads of a process; at Python's default each hand-over may wait 5 ms for the interpreter."""
 
-GC_THRESHOLDS = (1_000, 50, 2_000)
-"""Young objects often: kafka-python leaves a poll that timed out in a cycle, 50,000 such objects take 0.1 s to free.
+GC_THRESHOLDS = (10_000, 20, 500)
+"""Young objects not too rarely: kafka-python leaves a poll that timed out in a cycle; 50,000 such objects take 0.1 s.
 Old ones rarely: hundreds of thousands of waiting rows are in plain dicts, and looking through all is a pause, too."""
 
 DRAIN_SECONDS = 10.0
