@@ -5,6 +5,7 @@ Exit codes: 0 drained after SIGTERM, 1 crashed (start again), 2 wrong setup (a p
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -35,6 +36,10 @@ SWITCH_SECONDS = 0.0005
 GC_THRESHOLDS = (10_000, 20, 500)
 """Young objects not too rarely: kafka-python leaves a poll that timed out in a cycle; 50,000 such objects take 0.1 s.
 Old ones rarely: hundreds of thousands of waiting rows are in plain dicts, and looking through all is a pause, too."""
+
+ALLOCATOR = {-3: 32 << 20, -1: 64 << 20, -8: 1}
+"""glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: buffers of megabytes come and go with every fetch, and the
+kernel would clear each of their pages anew."""
 
 DRAIN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -78,6 +83,7 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
     try:
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(*GC_THRESHOLDS)
+        _keep_memory()
         settings = read(kind)
         logs.configure(name, settings.instance, settings.log_level)
         context = Context(name, settings, load(settings.pipeline))
@@ -91,6 +97,12 @@ def run(name: str, kind: type[S], build: Callable[[Context, S], Sequence[Worker]
         _crashed(error)
         code = 1
     _exit(code)
+
+
+def _keep_memory() -> None:
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for parameter, value in ALLOCATOR.items():
+            mallopt(parameter, value)
 
 
 class Process:

@@ -24,6 +24,8 @@ from services.ingestion.domain.routing import route, shares
 from services.ingestion.domain.rows import Refused
 from services.ingestion.domain.watermarks import Watermarks
 
+PORTION_BYTES = 2 << 20
+
 
 class Channel:
     """One topic from outside and the internal topic that its rows go to.
@@ -172,13 +174,17 @@ class Ingestion:
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """All messages that the poll becomes, at once: they are confirmed before anything is committed."""
-        yield [
-            message
-            for topic, channel in self._channels.items()
-            if (runs := _runs(polled, topic))
-            for message in channel.handle(runs)
-        ]
+        """The messages that the poll becomes, in portions: one is on its way while the next is made.
+
+        All are confirmed before anything is committed.
+        """
+        for portion in portions(polled):
+            yield [
+                message
+                for topic, channel in self._channels.items()
+                if (runs := _runs(portion, topic))
+                for message in channel.handle(runs)
+            ]
 
     def tick(self, now: int) -> Sequence[Outgoing]:
         """Sources that stood still for ten seconds are idle and hold nobody back."""
@@ -187,6 +193,23 @@ class Ingestion:
     def forget(self, place: Place) -> None:
         """Say nothing more of a lost partition."""
         self._channels[place.topic].forget(place.partition)
+
+
+def portions(polled: Sequence[Polled]) -> Iterator[Sequence[Polled]]:
+    """The poll in its order, cut behind the message that makes a portion larger than 2 MiB."""
+    portion: list[Polled] = []
+    size = 0
+    for run in polled:
+        start = 0
+        for stop, message in enumerate(run.messages, 1):
+            size += len(message.value or b"")
+            if size > PORTION_BYTES:
+                yield [*portion, run._replace(messages=run.messages[start:stop])]
+                portion, size, start = [], 0, stop
+        if start < len(run.messages):
+            portion.append(run._replace(messages=run.messages[start:]))
+    if portion:
+        yield portion
 
 
 def _runs(polled: Sequence[Polled], topic: str) -> Runs:
