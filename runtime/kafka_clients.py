@@ -31,7 +31,8 @@ READ_BYTES = 64 << 10
 LARGEST = MAX_MESSAGE_BYTES + (2 << 20)
 """Above the largest message that any topic takes (dead-letters: one MiB more), with room for its headers."""
 GATHER = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 20, "fetch_max_bytes": 8 << 20}
-"""Let the broker gather small messages for up to 20 ms: our code has no timer, and batches must not be of one row."""
+"""Let the broker gather small messages for up to 20 ms: our code has no timer, and batches must not be of one row.
+Of large ones no more than fit the processor's cache."""
 
 _COMMON = {"reconnect_backoff_max_ms": 1_000, "bootstrap_timeout_ms": BOOTSTRAP_MS}
 
@@ -136,12 +137,12 @@ def connect(brokers: str, make: Callable[[], Client]) -> Client:
 def _cured(made: KafkaConsumer) -> KafkaConsumer:
     """Mend two weaknesses of kafka-python 3.0.12.
 
-    A join that outlives one poll: when changed metadata caused the join, `need_rejoin` turns False as soon as the leader
-    has shared the partitions out. If a poll times out at that moment, nobody ever collects the finished join: the
-    consumer has no partitions and no heartbeat, and no error says so. A join under way therefore counts as needed.
+    A join that outlives one poll: when changed metadata caused the join, `need_rejoin` turns False as soon as the
+    leader has shared the partitions out. If a poll times out at that moment, nobody ever collects the finished join:
+    the consumer has no partitions and no heartbeat, and no error says so. A join under way therefore counts as needed.
 
-    A poll that times out: its exception and the frame that raises it hold each other, and by way of its callers what was
-    polled last, tens of megabytes, until the garbage is collected. Without its frames it goes at once.
+    A poll that times out: its exception and the frame that raises it hold each other, and by way of its callers what
+    was polled last, tens of megabytes, until the garbage is collected. Without its frames it goes at once.
     """
     coordinator, net = made._coordinator, made._fetcher._net  # noqa: SLF001
     need_rejoin, run = coordinator.need_rejoin, net.run

@@ -38,8 +38,8 @@ GC_THRESHOLDS = (10_000, 20, 500)
 Old ones rarely: hundreds of thousands of waiting rows are in plain dicts, and looking through all is a pause, too."""
 
 ALLOCATOR = {-3: 32 << 20, -1: 64 << 20, -8: 1}
-"""glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: buffers of megabytes come and go with every fetch, and the
-kernel would clear each of their pages anew."""
+"""glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: buffers of megabytes come and go with every fetch, and
+the kernel would clear each of their pages anew."""
 
 DRAIN_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -60,8 +60,8 @@ class Context:
         """A new lease, for one worker."""
         return Lease(self.clock)
 
-    def worker(self, handler: Handler, carrier: Carrier) -> Worker:
-        """The worker of a handler on a carrier."""
+    def worker(self, handler: Handler, carrier: Carrier, *, overlap: bool = False) -> Worker:
+        """The worker of a handler on a carrier; `overlap` as there."""
         return Worker(
             handler,
             carrier,
@@ -69,6 +69,7 @@ class Context:
             metrics=self.metrics,
             clock=self.clock,
             lease=self.lease,
+            overlap=overlap,
         )
 
 

@@ -10,7 +10,6 @@ from runtime.worker import Worker
 from services.features.handler import Features
 from services.features.settings import Settings
 
-
 PATIENT = frozenset({"scored", "outcomes"})
 """Nobody waits for an example as one waits for a prediction."""
 

@@ -22,7 +22,7 @@ def build(context: service.Context, settings: Settings) -> Sequence[Worker]:
     log.close()
     polled = ROWS_PER_PARTITION * partitions
     carrier = KafkaCarrier(settings.brokers, name, "ingestion", max_messages=polled, gather=True)
-    return [context.worker(Ingestion(context.spec, partitions, context.metrics), carrier)]
+    return [context.worker(Ingestion(context.spec, partitions, context.metrics), carrier, overlap=True)]
 
 
 def main() -> None:

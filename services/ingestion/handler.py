@@ -24,7 +24,7 @@ from services.ingestion.domain.routing import route, shares
 from services.ingestion.domain.rows import Refused
 from services.ingestion.domain.watermarks import Watermarks
 
-PORTION_BYTES = 2 << 20
+PORTION_BYTES = 4 << 20
 
 
 class Channel:
@@ -196,7 +196,7 @@ class Ingestion:
 
 
 def portions(polled: Sequence[Polled]) -> Iterator[Sequence[Polled]]:
-    """The poll in its order, cut behind the message that makes a portion larger than 2 MiB."""
+    """The poll in its order, cut behind the message that makes a portion larger than 4 MiB."""
     portion: list[Polled] = []
     size = 0
     for run in polled:

@@ -111,7 +111,7 @@ def _label(i: int, entity: str | None) -> Sent:
 
 
 def _produce(system: Running, stream: list[Sent]) -> None:
-    """As librdkafka does by itself, and as Java does; keyless ones change partition each, not every 10 ms by the clock."""
+    """As librdkafka does by itself, and as Java does; keyless ones change partition each."""
     shared = {"bootstrap.servers": system.kafka.address, "linger.ms": 5, "sticky.partitioning.linger.ms": 0}
     ways = {"events": Producer(shared), "labels": Producer({**shared, "partitioner": "murmur2_random"})}
     for each in stream:

@@ -57,26 +57,41 @@ class Rows:
     bad: list[Bad]
 
 
-def read(value: bytes | None, fields: Mapping[str, FieldSpec], key: str | None, check: Check) -> Rows | Rejection:
-    """The rows of a message, or why there are none at all.
+class Batches:
+    """Reads the Arrow messages of one topic.
 
     Args:
-        value: An Arrow IPC stream.
         fields: The declared fields.
         key: The field of the id, which must not be empty.
         check: Says what is wrong with a row.
     """
-    table = ipc.read(value, lambda schema: _wrong_columns(schema, fields))
-    if isinstance(table, Rejection):
-        return table
-    typed = _typed(table, fields)
-    suspect = np.zeros(table.num_rows, np.bool_)
-    for name, column in typed.items():
-        if (found := _suspect(column, fields[name], is_key=name == key)) is not None:
-            suspect |= found
-        if name in table.schema.names and pa.types.is_uint64(table.column(name).type):
+
+    def __init__(self, fields: Mapping[str, FieldSpec], key: str | None, check: Check) -> None:
+        self._fields, self._key, self._check = fields, key, check
+        self._accepted: pa.Schema | None = None
+        self._unsigned: list[str] = []
+
+    def read(self, value: bytes | None) -> Rows | Rejection:
+        """The rows of a message, an Arrow IPC stream; or why there are none at all."""
+        table = ipc.read(value, self._refuse)
+        if isinstance(table, Rejection):
+            return table
+        typed = _typed(table, self._fields)
+        suspect = np.zeros(table.num_rows, np.bool_)
+        for name, column in typed.items():
+            if (found := _suspect(column, self._fields[name], is_key=name == self._key)) is not None:
+                suspect |= found
+        for name in self._unsigned:
             suspect |= _mask(pc.greater(table.column(name), pa.scalar(INT64[1], pa.uint64())))
-    return _sorted_out(table, typed, suspect, check)
+        return _sorted_out(table, typed, suspect, self._check)
+
+    def _refuse(self, schema: pa.Schema) -> Rejection | None:
+        if schema == self._accepted:  # a producer's next message
+            return None
+        if (reason := _wrong_columns(schema, self._fields)) is None:
+            self._accepted = schema
+            self._unsigned = [field.name for field in schema if pa.types.is_uint64(field.type)]
+        return reason
 
 
 def _wrong_columns(schema: pa.Schema, fields: Mapping[str, FieldSpec]) -> Rejection | None:
@@ -108,9 +123,9 @@ def _accepted(given: pa.DataType, spec: FieldSpec) -> bool:
 
 
 def _typed(table: pa.RecordBatch, fields: Mapping[str, FieldSpec]) -> dict[str, pa.Array]:
-    names, rows = set(table.schema.names), table.num_rows
+    columns = dict(zip(table.schema.names, table.columns, strict=True))
     return {
-        name: _cast(table.column(name), spec) if name in names else pa.nulls(rows, ARROW_TYPES[spec.type])
+        name: _cast(columns[name], spec) if name in columns else pa.nulls(table.num_rows, ARROW_TYPES[spec.type])
         for name, spec in fields.items()
     }
 
@@ -183,14 +198,14 @@ def _numbers(column: pa.Array, instead: float) -> npt.NDArray[Any]:
     return filled.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask:
+def _wrong_number(column: pa.Array, spec: FieldSpec) -> Mask | None:
     values = _numbers(column, 0.0)
     right: Mask = np.isfinite(values)
     if spec.min is not None:
         right &= values >= spec.min
     if spec.max is not None:
         right &= values <= spec.max
-    return ~right
+    return None if right.all() else ~right
 
 
 def _wrong_integer(column: pa.Array, spec: FieldSpec) -> Mask:

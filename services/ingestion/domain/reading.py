@@ -45,6 +45,7 @@ class Reader:
 
     def __init__(self, form: Form) -> None:
         self._form, self._rows = form, Rows(form)
+        self._batches = arrow.Batches(form.fields, form.id, form.decoder.check)
         self._decode, self._decode_all = form.decoder.decode, form.decoder.decode_all
 
     def read(self, runs: Runs) -> Read:
@@ -123,8 +124,7 @@ class Reader:
                 found.add(source, part, record, envelope)
 
     def _batch(self, found: Found, source: int, message: Raw, headers: dict[str, str]) -> None:
-        form = self._form
-        rows = arrow.read(message.value, form.fields, form.id, form.decoder.check)
+        rows = self._batches.read(message.value)
         if isinstance(rows, Rejection):
             found.refused.append(Refused(source, message, rows))
             return
