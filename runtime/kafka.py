@@ -30,8 +30,8 @@ Records = Mapping[TopicPartition, Sequence[Any]]
 
 TURN_SECONDS = 0.05
 """With two consumers, how long one is waited for before the other is asked."""
-AHEAD_BYTES = 1 << 20
-"""After a poll of so much, the next fetch runs while this one is handled; after small ones it would gather less."""
+LARGE_BYTES = 64 << 10
+"""With messages of this size the next fetch runs while a poll is handled; with small ones it would gather less."""
 CLOSE_SECONDS = 3.0
 COMMIT_MS = 5_000
 
@@ -124,7 +124,7 @@ class KafkaCarrier:
     def poll(self, timeout: float) -> Poll:
         """What happened; followed messages come before those of the group."""
         records = self._records(timeout)
-        if self._gather and self._member and sum(map(_bytes, records)) > AHEAD_BYTES:
+        if self._gather and self._member and any(map(_large, records)):
             self._member._fetcher.send_fetches()  # noqa: SLF001 - a poll that had to wait leaves that to the next one
         lost, gained = self._moves.take()
         polled = [each for found in records for each in self._polled(found)]
@@ -246,9 +246,8 @@ class KafkaCarrier:
         self.log.close()
 
 
-def _bytes(records: Records) -> int:
-    """What was polled, by the first message of each partition."""
-    return sum(len(messages) * len(messages[0].value or b"") for messages in records.values())
+def _large(records: Records) -> bool:
+    return any(len(messages[0].value or b"") > LARGE_BYTES for messages in records.values())
 
 
 def _poll(consumer: KafkaConsumer | None, timeout: float) -> Records:

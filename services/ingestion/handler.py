@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import pyarrow as pa
 
@@ -196,7 +197,10 @@ class Ingestion:
 
 
 def portions(polled: Sequence[Polled]) -> Iterator[Sequence[Polled]]:
-    """The poll in its order, cut behind the message that makes a portion larger than 4 MiB."""
+    """The poll in its order, cut behind each message that makes a portion larger than 4 MiB."""
+    if sum(_size(run) for run in polled) <= PORTION_BYTES:
+        yield polled
+        return
     portion: list[Polled] = []
     size = 0
     for run in polled:
@@ -210,6 +214,13 @@ def portions(polled: Sequence[Polled]) -> Iterator[Sequence[Polled]]:
             portion.append(run._replace(messages=run.messages[start:]))
     if portion:
         yield portion
+
+
+_value = attrgetter("value")
+
+
+def _size(run: Polled) -> int:
+    return sum(map(len, filter(None, map(_value, run.messages))))
 
 
 def _runs(polled: Sequence[Polled], topic: str) -> Runs:
