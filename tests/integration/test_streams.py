@@ -57,8 +57,9 @@ class Bench:
             writer.abort_transaction()
         writer.close()
 
-    def carrier(self, group: str = "g", **options: int) -> StreamsCarrier:
-        made = StreamsCarrier(self.brokers, self.pipeline, group, datadir=self._home / "faust", **options)
+    def carrier(self, group: str = "g", max_messages: int = 64) -> StreamsCarrier:
+        home = self._home / "faust"
+        made = StreamsCarrier(self.brokers, self.pipeline, group, datadir=home, max_messages=max_messages)
         self._carriers.append(made)
         return made
 

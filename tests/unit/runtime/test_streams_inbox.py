@@ -36,8 +36,8 @@ def offsets(poll: Poll) -> dict[int, list[int]]:
     return {partition: [m.offset for m in messages] for _, partition, messages in poll.polled}
 
 
-async def inbox(run: int = 10, patient: frozenset[str] = frozenset(), **limits: int) -> Inbox:
-    made = Inbox(run, patient=patient, **limits)
+async def inbox(run: int = 10, *patient: str, **limits: int) -> Inbox:
+    made = Inbox(run, patient=frozenset(patient), **limits)
     made.assigned([FIRST, SECOND])
     return made
 
@@ -155,7 +155,7 @@ async def test_what_one_fetch_brought_is_taken_as_a_whole() -> None:
 
 @in_a_loop
 async def test_patient_messages_are_left_until_they_have_waited_and_then_all_are_taken() -> None:
-    box = await inbox(run=2, patient=frozenset({"scored"}))
+    box = await inbox(2, "scored")
     box.assigned([SCORED])
     put(box, SCORED, message(0), message(1), message(2))
     put(box, FIRST, message(7))
@@ -168,7 +168,7 @@ async def test_patient_messages_are_left_until_they_have_waited_and_then_all_are
 
 @in_a_loop
 async def test_patient_messages_that_fill_the_inbox_are_taken_at_once() -> None:
-    box = await inbox(max_messages=2, patient=frozenset({"scored"}))
+    box = await inbox(10, "scored", max_messages=2)
     box.assigned([SCORED])
     put(box, SCORED, message(0), message(1))
     assert offsets(box.take(0)) == {0: [0, 1]}
