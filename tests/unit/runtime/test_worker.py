@@ -106,14 +106,16 @@ def poll_of(*runs: tuple[str, int, list[int]], lost: Iterable[Place] = (), gaine
 class World:
     """A worker with a scripted carrier, in virtual time."""
 
-    def __init__(self, handler: Echo, *polls: Poll, lease: float | None = None, followed: int = 0) -> None:
+    def __init__(
+        self, handler: Echo, *polls: Poll, lease: float | None = None, followed: int = 0, overlap: bool = False
+    ) -> None:
         self.clock = VirtualClock()
         broker = MemoryBroker({"a": 2, "f": 1, "out": 1, "dead-letters": 1}, self.clock)
         for _ in range(followed):
             broker.append(Place("f", 0), b"f")
         self.carrier = Script(polls, MemoryLog(broker, "g"))
         held = None if lease is None else Lease(self.clock, lease)
-        self.worker = Worker(handler, self.carrier, pipeline="p", clock=self.clock, lease=held)
+        self.worker = Worker(handler, self.carrier, pipeline="p", clock=self.clock, lease=held, overlap=overlap)
 
     def run(self, steps: int) -> None:
         self.worker.start()
@@ -137,6 +139,27 @@ def test_nothing_is_committed_when_a_message_is_refused_by_the_log() -> None:
         world.worker.run()
     assert world.carrier.of("commit") + world.carrier.of("commit wait") == []
     assert world.carrier.told[-1] == ("close", None)
+
+
+def test_who_overlaps_confirms_before_the_next_list_and_before_every_commit() -> None:
+    world = World(Echo(), poll_of(("a", 0, [0]), gained=[A]), poll_of(("a", 0, [1])), overlap=True)
+    world.run(1)
+    assert world.carrier.told[-1] == ("publish", [b"0"])
+    world.clock.advance(1)
+    world.worker.step()
+    told = world.carrier.told[-6:]
+    assert told[:3] == [("publish", [b"0"]), ("confirm", None), ("publish", [b"1"])]
+    assert told[3:] == [("publish", [b"tick"]), ("confirm", None), ("commit", {A: 2})]
+
+
+def test_who_overlaps_commits_nothing_that_the_log_refused() -> None:
+    world = World(Echo(), poll_of(("a", 0, [0]), gained=[A]), overlap=True)
+    world.run(1)
+    world.carrier.refuse = True
+    world.clock.advance(1)
+    with pytest.raises(DeliveryFailed):
+        world.worker.step()
+    assert world.carrier.of("commit") == []
 
 
 def test_a_transient_error_is_retried_in_place_with_growing_pauses() -> None:

@@ -13,11 +13,11 @@ from runtime.errors import DeliveryFailed, WrongSetup
 from runtime.fold import Fold
 from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
-from runtime.ports import Message, Outgoing, Place, Polled
+from runtime.ports import Message, Outgoing, Place, Polled, Stored
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas.pipeline import Pipeline, parse
-from services.ingestion.handler import Ingestion
+from services.ingestion.handler import PORTION_BYTES, Ingestion, portions
 
 P, SOURCES = 3, 4
 
@@ -56,7 +56,7 @@ def worker(on: MemoryBroker, pipeline: Pipeline | None = None, crash_at: int | N
                 raise DeliveryFailed(f"crash before {outgoing.topic}")
 
     carrier = MemoryCarrier(on, "ingestion", on_publish=crash, **options)
-    made = Worker(Ingestion(pipeline or spec(), P, Metrics()), carrier, clock=on.clock)
+    made = Worker(Ingestion(pipeline or spec(), P, Metrics()), carrier, clock=on.clock, overlap=True)
     made.start()
     made.carrier = carrier  # type: ignore[attr-defined]  # the tests crash it
     return made
@@ -369,3 +369,35 @@ def test_each_rebalance_asks_for_the_id_of_the_topic_once() -> None:
         found += [b.decode_headers(each.headers).topic_id for each in said]
     assert {*found} == {"events-first", "events-second"}
     assert asked == ["events", "events"]
+
+
+@given(st.lists(st.lists(st.sampled_from([None, 1, PORTION_BYTES // 2, PORTION_BYTES + 1]), min_size=1), max_size=6))
+@settings(deadline=None)
+def test_portions_are_the_poll_in_its_order_and_end_where_they_get_too_large(runs: list[list[int | None]]) -> None:
+    polled = [
+        Polled(
+            "events", source, [Stored(i, 0, None, None if size is None else Sized(size)) for i, size in enumerate(run)]
+        )
+        for source, run in enumerate(runs)
+    ]
+    cuts = list(portions(polled))
+    assert [(run.partition, m.offset) for cut in cuts for run in cut for m in run.messages] == [
+        (run.partition, m.offset) for run in polled for m in run.messages
+    ]
+    sizes = [[len(m.value or b"") for run in cut for m in run.messages] for cut in cuts]
+    assert all(sum(each[:-1]) <= PORTION_BYTES for each in sizes)
+    assert all(sum(each) > PORTION_BYTES for each in sizes[:-1])
+
+
+class Sized(bytes):
+    """Bytes that only claim to be many."""
+
+    size: int
+
+    def __new__(cls, size: int) -> "Sized":
+        made = super().__new__(cls, b"x")
+        made.size = size
+        return made
+
+    def __len__(self) -> int:
+        return self.size
