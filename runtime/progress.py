@@ -18,13 +18,15 @@ log = logging.getLogger("headrace.worker")
 
 LOOK_SECONDS = 5.0
 STUCK_SECONDS = 60.0
+ELSEWHERE_SECONDS = 10.0
+"""Of a longer time between two looks no more counts: the worker was busy, with a restore for instance."""
 
 
 class Stand(NamedTuple):
-    """Where a partition stands (-1: nowhere yet), and since when it has stood there with messages before it."""
+    """Where a partition stands (-1: nowhere yet), and how long it has stood there with messages before it."""
 
     position: int
-    since: float
+    seconds: float
 
 
 class Progress:
@@ -57,17 +59,16 @@ class Progress:
         now = self._clock.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return
-        self._looked_at = now
-        positions = self._carrier.positions()
-        before = {place: stand.position for place, stand in self._stands.items()}
-        still = [place for place, position in positions.items() if before.get(place) == position]
+        passed, self._looked_at = min(now - self._looked_at, ELSEWHERE_SECONDS), now
+        positions, before = self._carrier.positions(), self._stands
+        still = [place for place, at in positions.items() if place in before and before[place].position == at]
         ends = self._carrier.ends(still)
         behind = {place for place in still if ends.get(place, -1) > positions[place]}
         self._stands = {
-            place: self._stands[place] if place in behind else Stand(position, now)
+            place: Stand(position, before[place].seconds + passed if place in behind else 0.0)
             for place, position in positions.items()
         }
-        self._tell({place: ends[place] for place in behind if now - self._stands[place].since >= STUCK_SECONDS})
+        self._tell({place: ends[place] for place in behind if self._stands[place].seconds >= STUCK_SECONDS})
 
     def _tell(self, stuck: Mapping[Place, int]) -> None:
         before, self._stuck = self._stuck, stuck

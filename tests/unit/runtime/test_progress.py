@@ -84,6 +84,15 @@ def test_a_message_that_ends_a_long_silence_has_its_minute_from_then_on() -> Non
     assert rig.wait(2 * LOOK_SECONDS) != []
 
 
+def test_the_time_of_a_long_restore_does_not_count() -> None:
+    rig = Rig()
+    rig.carrier.read, rig.carrier.log_ends = {FIRST: 17}, {FIRST: 40}
+    rig.wait(2 * LOOK_SECONDS)
+    rig.clock.advance(10 * STUCK_SECONDS)
+    assert rig.wait(LOOK_SECONDS) == []
+    assert rig.wait(STUCK_SECONDS) != []
+
+
 def test_a_partition_whose_start_is_not_found_is_stuck_and_one_whose_end_is_unknown_is_not() -> None:
     rig = Rig()
     rig.carrier.read, rig.carrier.log_ends = {FIRST: -1, SECOND: 5}, {FIRST: 0}
