@@ -1,5 +1,6 @@
 """The carrier on Faust against a real Kafka: what it commits, what it loses (nothing), and how it ends."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer, TopicPartition
+from aiokafka import TopicPartition as AioPartition
+from kafka import KafkaProducer
 
 from runtime.errors import DeliveryFailed, Fatal, WrongSetup
 from runtime.kafka import KafkaCarrier
@@ -657,9 +659,14 @@ class Pausing:
             return
         engine = self.carrier._engine
         assert engine is not None
-        client = engine._app.consumer._thread._ensure_consumer()  # type: ignore[attr-defined]
-        partition = TopicPartition(physical(engine._pipeline, place.topic), place.partition)
-        (client.resume if on else client.pause)(partition)
+        thread = engine._app.consumer._thread  # type: ignore[attr-defined]
+        partition = AioPartition(physical(engine._pipeline, place.topic), place.partition)
+
+        async def turn() -> None:
+            client = thread._ensure_consumer()
+            (client.resume if on else client.pause)(partition)
+
+        asyncio.run_coroutine_threadsafe(turn(), thread.thread_loop).result(SECONDS)
 
 
 @pytest.mark.parametrize("kind", ["kafka", "streams"])
