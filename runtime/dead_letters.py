@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runtime.ports import Message, Outgoing, Place
+from runtime.ports import Message, Outgoing, Place, Stored
 from schemas.messages import DeadLetter
 from schemas.reasons import FieldError
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -45,8 +45,7 @@ def dead_letter(
         row: Row within a batch message.
         errors: All that is wrong.
     """
-    size = _size(message)
-    cut = size > MAX_MESSAGE_BYTES
+    kept, cut = _kept(message)
     story = DeadLetter(
         topic=place.topic,
         partition=place.partition,
@@ -57,18 +56,19 @@ def dead_letter(
         message=text,
         pipeline=pipeline,
         errors=msgspec.json.encode(errors).decode() if len(errors) > 1 else "",
-        cut=size if cut else 0,
+        cut=cut,
     )
+    return Outgoing(TOPIC, place.partition % partitions, kept.value, kept.key, [*kept.headers, *story.headers()])
+
+
+def _kept(message: Message) -> tuple[Stored, int]:
+    """What is kept of a message, and its bytes where they are too many for all of it."""
     # Kafka allows a header without a value, kafka-python does not send one.
-    headers = [] if cut else [(name, value or b"") for name, value in message.headers]
-    value, key = (_beginning(message.value), _beginning(message.key)) if cut else (message.value, message.key)
-    return Outgoing(TOPIC, place.partition % partitions, value, key, [*headers, *story.headers()])
-
-
-def _size(message: Message) -> int:
-    """Bytes of key, value and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in message.headers)
-    return len(message.key or b"") + len(message.value or b"") + headers
+    headers = [(name, value or b"") for name, value in message.headers]
+    size = len(message.key or b"") + len(message.value or b"") + sum(len(name) + len(value) for name, value in headers)
+    if size <= MAX_MESSAGE_BYTES:
+        return Stored(message.offset, message.timestamp, message.key, message.value, headers), 0
+    return Stored(message.offset, message.timestamp, _beginning(message.key), _beginning(message.value)), size
 
 
 def _beginning(given: bytes | None) -> bytes | None:

@@ -15,7 +15,7 @@ from kafka.structs import OffsetAndMetadata
 from runtime import kafka_clients as clients
 from runtime.errors import DeliveryFailed, Fatal, Transient
 from runtime.kafka_log import KafkaLog
-from runtime.kafka_moves import Moves, Names
+from runtime.kafka_moves import Ends, Moves, Names
 from runtime.ports import Outgoing, Place, Poll, Polled
 from schemas.topics import physical
 
@@ -67,7 +67,7 @@ class KafkaCarrier:
         self.log = KafkaLog(brokers, pipeline, group)
         self._producer = clients.producer(brokers)
         self._fan_out = _fan_out(brokers, pipeline) if fan_out else None
-        self._moves = Moves(self._names)
+        self._moves, self._ends = Moves(self._names), Ends(self._names, COMMIT_MS)
         self._member: KafkaConsumer | None = None
         self._follower: KafkaConsumer | None = None
         self._follows = False
@@ -158,6 +158,22 @@ class KafkaCarrier:
         for partition, messages in records.items():
             place = self._names.logical(partition)
             yield Polled(place.topic, place.partition, messages)
+
+    def positions(self) -> Mapping[Place, int]:
+        """How far each partition of the group's share has been read."""
+        if (member := self._member) is None:
+            return {}
+        states = member._subscription.assignment  # noqa: SLF001 - the client's own call may ask the broker
+        found = {each: states.get(each) for each in member.assignment()}
+        return {
+            self._names.logical(each): state.position.offset if state.position else -1
+            for each, state in found.items()
+            if state is not None
+        }
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Where partitions end, as the broker last said."""
+        return self._ends.ask(self._member, places) if self._member is not None else {}
 
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Hand messages over.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.protocol.consumer import OffsetSpec
 
 from runtime.ports import Place
 from schemas.topics import physical
@@ -85,3 +87,30 @@ class Moves(ConsumerRebalanceListener):  # type: ignore[misc]
             self._owned = (self._owned - lost) | gained
             self._lost, self._gained = set(), set()
         return lost, gained
+
+
+class Ends:
+    """Where partitions end, asked without waiting: the consumer's own call would hold up its user for seconds.
+
+    Args:
+        names: What the client calls a place.
+        timeout_ms: How long an answer may take.
+    """
+
+    def __init__(self, names: Names, timeout_ms: int) -> None:
+        self._names, self._timeout_ms = names, timeout_ms
+        self._asked: Any = None
+        self._told: Mapping[Place, int] = {}
+
+    def ask(self, consumer: KafkaConsumer, places: Sequence[Place]) -> Mapping[Place, int]:
+        """What was told by now. One question at a time; a failed one leaves what was told before."""
+        if places and (self._asked is None or self._asked.is_done):
+            fetcher = consumer._fetcher  # noqa: SLF001
+            wanted = {self._names.physical(each): OffsetSpec.LATEST for each in places}
+            ask = fetcher._fetch_offsets_by_times_async  # noqa: SLF001
+            self._asked = fetcher._net.call_soon_with_future(ask, wanted, self._timeout_ms)  # noqa: SLF001
+            self._asked.add_callback(self._answered)
+        return self._told
+
+    def _answered(self, found: Mapping[TopicPartition, Any]) -> None:
+        self._told = {**self._told, **{self._names.logical(each): end.offset for each, end in found.items()}}

@@ -214,6 +214,14 @@ class MemoryCarrier:
             if messages:
                 yield Polled(place.topic, place.partition, messages)
 
+    def positions(self) -> Mapping[Place, int]:
+        """How far each partition of the group's share has been read."""
+        return dict(self._positions)
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Ends of these partitions."""
+        return {place: self.log.end(place) for place in places}
+
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Write at once."""
         if self._closed:

@@ -35,6 +35,12 @@ class Metrics:
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
+        self.stuck = Gauge(
+            "headrace_stuck_messages",
+            "Messages that lie before a partition that has not moved for a minute",
+            ["topic", "partition"],
+            registry=self.registry,
+        )
         self.watermark = self._gauge("headrace_watermark_seconds", "Event time passed by all partitions, epoch seconds")
         self.waiting = self._gauge("headrace_waiting_rows", "Rows that wait for a label, labels that wait for a row")
 

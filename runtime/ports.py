@@ -204,6 +204,12 @@ class Carrier(Protocol):
     def poll(self, timeout: float) -> Poll:
         """Wait up to `timeout` seconds for messages or a rebalance. Raises `Fatal` when the client is beyond repair."""
 
+    def positions(self) -> Mapping[Place, int]:
+        """How far each partition of the group's share has been read, -1 while that is unknown; never waits."""
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Ends of these partitions as the broker last told them; asks it anew, but never waits for its answer."""
+
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Hand messages over, in order per partition; they may still be on their way."""
 

@@ -175,7 +175,10 @@ class Process:
         return {f"worker-{i}": worker.live for i, worker in enumerate(self._workers)}
 
     def _ready(self) -> dict[str, bool]:
-        return {f"worker-{i}": worker.ready for i, worker in enumerate(self._workers)}
+        """Each worker, and by name the partitions that keep one from being ready."""
+        checks = {f"worker-{i}": worker.ready for i, worker in enumerate(self._workers)}
+        stuck = [f"worker-{i}: {what}" for i, worker in enumerate(self._workers) for what in worker.stuck]
+        return checks | dict.fromkeys(stuck, False)
 
 
 def _crashed(error: BaseException) -> None:

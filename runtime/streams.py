@@ -100,6 +100,14 @@ class StreamsCarrier:
         poll = self._running().inbox.take(0 if followed else min(timeout, FOLLOW_SECONDS))
         return poll._replace(polled=[*followed, *poll.polled])
 
+    def positions(self) -> Mapping[Place, int]:
+        """How far Faust has fetched each partition of the group's share."""
+        return self._engine.positions() if self._engine is not None and not self._closed else {}
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Where partitions end, as the broker last said."""
+        return self._engine.ends(places) if self._engine is not None and not self._closed else {}
+
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Hand messages over to Faust's producer.
 

@@ -103,6 +103,17 @@ class Engine:
         """Publish; done when all of them are on the log. Lists land in the order of the calls."""
         return self._submit(self._send(outgoing))
 
+    def positions(self) -> Mapping[Place, int]:
+        """How far each partition of this member has been fetched, -1 while that is unknown."""
+        found = cast(Consumer, self._app.consumer).positions()
+        return {self._place(tp): offset for tp, offset in found.items()}
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Where partitions end, as far as the broker has told by now; it is asked anew."""
+        wanted = [TP(physical(self._pipeline, place.topic), place.partition) for place in places]
+        found = cast(Consumer, self._app.consumer).ends(wanted)
+        return {self._place(tp): offset for tp, offset in found.items()}
+
     def commit(self, positions: Mapping[Place, int], *, now: bool) -> Future[None]:
         """Allow Faust to commit these positions; done when it did (with `now`) or knows them."""
         return self._submit(self._commit(positions, now=now))
@@ -159,7 +170,10 @@ class Engine:
             log.warning("handed_over_unfinished", extra={"seconds": HAND_OVER_SECONDS})
 
     def _places(self, partitions: set[TP]) -> list[Place]:
-        return sorted(Place(self._logical[each.topic], each.partition) for each in partitions)
+        return sorted(map(self._place, partitions))
+
+    def _place(self, partition: TP) -> Place:
+        return Place(self._logical[partition.topic], partition.partition)
 
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
         async with self._order:

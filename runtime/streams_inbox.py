@@ -98,7 +98,7 @@ class Inbox:
                 self._room.clear()
         if any(urgent) or full:
             self._notify()
-        elif not self._timed:
+        if not all(urgent) and not self._timed:
             self._timed = True
             self._loop.call_later(PATIENCE_SECONDS, self._waited)
 

@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, cast
 
 import aiokafka
@@ -22,6 +23,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from runtime.errors import Fatal
 from runtime.streams_inbox import Inbox
 
 log = logging.getLogger("headrace.streams")
@@ -93,6 +95,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             await consumer.seek_to_beginning(*fresh)
         return {ensure_TP(tp): offset for tp, offset in committed.items()}
 
+    def positions(self) -> Mapping[TP, int]:
+        """How far each partition was fetched, -1 while that is unknown. For any thread."""
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 - the client's call may wait
+        assignment = subscription and subscription.assignment
+        if not assignment:
+            return {}
+        found = {tp: assignment.state_value(tp)._position for tp in assignment.tps}  # noqa: SLF001
+        return {ensure_TP(tp): -1 if position is None else position for tp, position in found.items()}
+
+    def ends(self, partitions: Sequence[TP]) -> Future[Mapping[Any, int]]:
+        """Ask where partitions end, beside the calls that fetch and commit. For any thread."""
+        wanted = [driver.ensure_aiokafka_TP(tp) for tp in partitions]
+        work = self._ensure_consumer().end_offsets(wanted)
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.thread_loop)
+        except RuntimeError as error:  # the loop is closed
+            work.close()
+            raise Fatal(f"Faust has ended: {error}") from error
+
     async def on_thread_stop(self) -> None:
         """Close the client. While the broker is away, aiokafka lets the end of its own fetch escape."""
         with contextlib.suppress(asyncio.CancelledError):
@@ -114,12 +135,29 @@ class Consumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._handled: dict[TP, int] = {}
+        self._asked: Future[Mapping[Any, int]] | None = None
+        self._ends: Mapping[TP, int] = {}
         self._epoch = self._sought = 0  # of assignments; unequal: the positions are those of an earlier one
         super().__init__(*args, **kwargs)
         self.inbox = cast("Any", self.app).inbox
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def positions(self) -> Mapping[TP, int]:
+        """How far each partition was fetched."""
+        return self._thread.positions()
+
+    def ends(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
+        """Where partitions end, as far as it was told by now. Asks anew, one question at a time, without waiting."""
+        if partitions and (self._asked is None or self._asked.done()):
+            self._asked = self._thread.ends(partitions)
+            self._asked.add_done_callback(self._answered)
+        return self._ends
+
+    def _answered(self, asked: Future[Mapping[Any, int]]) -> None:
+        if not asked.cancelled() and asked.exception() is None:
+            self._ends = {**self._ends, **{ensure_TP(tp): end for tp, end in asked.result().items()}}
 
     def handled(self, positions: Mapping[TP, int]) -> None:
         """Take over positions (offset of the next message) of partitions that this member still owns."""

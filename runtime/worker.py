@@ -17,6 +17,7 @@ from runtime.errors import InvalidMessage, Transient
 from runtime.lease import Lease
 from runtime.metrics import Metrics
 from runtime.ports import Carrier, Clock, Handler, Message, Outgoing, Place, Poll, Polled
+from runtime.progress import Progress
 from runtime.pulse import Pulse
 
 log = logging.getLogger("headrace.worker")
@@ -68,6 +69,7 @@ class Worker:
         self._joined = not handler.inputs
         self._catching_up = bool(handler.follows) and not handler.leads
         self._pulse = Pulse(self._clock)
+        self._progress = Progress(carrier, self._clock, self._metrics)
 
     @property
     def live(self) -> bool:
@@ -76,8 +78,13 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it is in its group, has caught up with what it follows, and finished a step a moment ago."""
-        return self._pulse.steps and self._joined and not self._catching_up
+        """Whether it is in its group, has caught up, finished a step a moment ago, and no partition is stuck."""
+        return self._pulse.steps and self._joined and not self._catching_up and not self._progress.stuck
+
+    @property
+    def stuck(self) -> list[str]:
+        """Its partitions that have not moved for a minute while they have lag, with their positions."""
+        return self._progress.stuck
 
     def start(self) -> None:
         """Join the group and catch up with what is followed from the start."""
@@ -119,6 +126,7 @@ class Worker:
         if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self._settle()
         self._pulse.stepped()
+        self._progress.look()
         return bool(poll.polled or poll.gained or poll.lost)
 
     def _take(self, poll: Poll) -> None:

@@ -36,6 +36,12 @@ class Crashing:
     def poll(self, timeout: float) -> Poll:
         return self._carrier.poll(timeout)
 
+    def positions(self) -> Mapping[Place, int]:
+        return self._carrier.positions()
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        return self._carrier.ends(places)
+
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         for each in outgoing:
             self._carrier.publish([each])

@@ -1,5 +1,6 @@
 """The carrier on Faust against a real Kafka: what it commits, what it loses (nothing), and how it ends."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,11 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition as AioPartition
 from kafka import KafkaProducer
 
 from runtime.errors import DeliveryFailed, Fatal, WrongSetup
+from runtime.kafka import KafkaCarrier
 from runtime.kafka_clients import admin
+from runtime.memory import VirtualClock
 from runtime.ports import LogReader, Message, Outgoing, Place, Poll, Polled
+from runtime.progress import LOOK_SECONDS, STUCK_SECONDS
 from runtime.streams import StreamsCarrier
 from runtime.worker import Worker
 from schemas.topics import physical
@@ -28,7 +33,7 @@ class Bench:
 
     def __init__(self, brokers: str, pipeline: str, home: Path) -> None:
         self.brokers, self.pipeline, self._home = brokers, pipeline, home
-        self._carriers: list[StreamsCarrier] = []
+        self._carriers: list[StreamsCarrier | KafkaCarrier] = []
         self._children: list[subprocess.Popen[str]] = []
         self._writer = KafkaProducer(bootstrap_servers=brokers, max_request_size=10 << 20)
 
@@ -57,9 +62,17 @@ class Bench:
             writer.abort_transaction()
         writer.close()
 
-    def carrier(self, group: str = "g", max_messages: int = 64) -> StreamsCarrier:
+    def carrier(self, group: str = "g", max_messages: int = 64, *patient: str) -> StreamsCarrier:
         home = self._home / "faust"
-        made = StreamsCarrier(self.brokers, self.pipeline, group, datadir=home, max_messages=max_messages)
+        waits = frozenset(patient)
+        made = StreamsCarrier(
+            self.brokers, self.pipeline, group, datadir=home, max_messages=max_messages, patient=waits
+        )
+        self._carriers.append(made)
+        return made
+
+    def kafka(self, group: str = "g") -> KafkaCarrier:
+        made = KafkaCarrier(self.brokers, self.pipeline, group)
         self._carriers.append(made)
         return made
 
@@ -392,7 +405,7 @@ class Slow:
     leads = False
 
     def __init__(self, may: Callable[[], None] = lambda: None) -> None:
-        self._may, self._seen = may, 0
+        self._may, self.seen = may, 0
         self.ends: dict[Place, int] = {}
         self.restored, self.handling = threading.Event(), threading.Event()
 
@@ -405,8 +418,8 @@ class Slow:
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        self._seen += sum(len(run.messages) for run in polled)
-        if self._seen > 1:
+        self.seen += sum(len(run.messages) for run in polled)
+        if self.seen > 1:
             self.handling.set()
             self._may()
         for _, partition, messages in polled:
@@ -513,3 +526,179 @@ def test_a_failed_delivery_ends_the_process_and_commits_nothing_of_the_message(b
     assert child.wait(SECONDS) == 1
     assert [value for _, value in _relayed(bench, 1)] == [b"%d" % i for i in range(7)]
     assert (bench.carrier("relay").log.committed(RECORDS) or 0) <= 7
+
+
+def test_a_member_with_a_full_inbox_gives_half_away_and_both_go_on_at_the_commits(bench: Bench) -> None:
+    bench.topics(2, "records")
+    bench.write("records", [b"x"] * 4_000, partitions=2)
+    first = Taken(bench.carrier())
+    first.carrier.subscribe(["records"])
+    inbox = first.carrier._engine.inbox  # type: ignore[union-attr]
+    until(lambda: not inbox._room.is_set(), what="the inbox is full")
+    first.poll()
+    handled = {place: messages[-1].offset + 1 for place, messages in first.messages.items()}
+    first.carrier.commit(handled, wait=True)
+    first.messages.clear()
+    second = Taken(bench.carrier())
+    second.carrier.subscribe(["records"])
+    until(lambda: len(first.owned) == len(second.owned) == 1, first, second, what="both own one")
+    kept, given = next(iter(first.owned)), next(iter(second.owned))
+    first.messages.clear()  # what came before the rebalance comes again
+    seen = Taken(first.carrier)
+    until(lambda: second.count() == 2_000 - handled.get(given, 0), seen, second, what="all of what was given away")
+    assert [m.offset for m in second.messages[given]] == list(range(handled.get(given, 0), 2_000))
+    assert kept != given
+
+
+def test_a_worker_that_does_not_poll_for_longer_than_its_session_stays_a_member_and_may_commit(bench: Bench) -> None:
+    bench.topics(1, "records")
+    bench.write("records", [b"x"] * 3_000)
+    taken = joined(bench.carrier())
+    until(lambda: taken.count() > 0, taken, what="a message")
+    over = time.monotonic() + 8
+    until(lambda: time.monotonic() > over, what="the session time-out of 6 s has passed")
+    handled = taken.messages[RECORDS][-1].offset + 1
+    taken.carrier.commit({RECORDS: handled}, wait=True)
+    assert taken.carrier.log.committed(RECORDS) == handled
+    until(lambda: taken.count() == 3_000, taken, what="the rest")
+    assert [poll.lost for poll in taken.polls] == [frozenset()]
+
+
+def test_patient_messages_arrive_within_half_a_second_in_few_polls(bench: Bench) -> None:
+    bench.topics(1, "records", "scored")
+    taken = joined(bench.carrier("g", 64, "scored"), "records", "scored")
+    scored = Place("scored", 0)
+    waited: list[float] = []
+    polls = 0
+    for number in range(10):
+        taken.carrier.publish([Outgoing("scored", 0, b"%d" % number)])
+        taken.carrier.confirm()
+        written = time.monotonic()
+        while len(taken.messages.get(scored, ())) <= number:
+            polls += bool(taken.poll(1).polled)
+            assert time.monotonic() < written + SECONDS
+        waited.append(time.monotonic() - written)
+    assert sorted(waited)[7] < 0.5, "the slowest two may be a busy machine's"
+    assert polls == 10
+    assert [m.value for m in taken.messages[scored]] == [b"%d" % number for number in range(10)]
+
+
+def test_an_urgent_message_does_not_wait_with_the_patient_ones(bench: Bench) -> None:
+    bench.topics(1, "records", "scored")
+    taken = joined(bench.carrier("g", 64, "scored"), "records", "scored")
+    fastest = SECONDS + 0.0
+    for number in range(10):
+        taken.carrier.publish([Outgoing("scored", 0, b"patient"), Outgoing("records", 0, b"urgent")])
+        taken.carrier.confirm()
+        written = time.monotonic()
+        until(lambda n=number: len(taken.messages.get(RECORDS, ())) > n, taken, what="the urgent one")  # type: ignore[misc]
+        fastest = min(fastest, time.monotonic() - written)
+    assert fastest < 0.15, "less than a patient one waits"
+    until(lambda: taken.count() == 20, taken, what="the patient ones, too")
+
+
+class Both(Slow):
+    """`Slow` with two inputs."""
+
+    inputs = ("records", "scored")
+
+
+def test_nothing_patient_is_lost_over_a_rebalance(bench: Bench) -> None:
+    bench.topics(2, "records", "scored", "features")
+    values = [b"%d" % i for i in range(400)]
+    handlers = Both(), Both()
+    workers = [Worker(handler, bench.carrier("relay", 64, "scored")) for handler in handlers]
+    threads = [threading.Thread(target=worker.run) for worker in workers]
+    threads[0].start()
+    assert handlers[0].restored.wait(SECONDS)
+
+    def feed() -> None:
+        for start in range(0, len(values), 4):
+            bench.write("scored", values[start : start + 4], 2)
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    threads[1].start()
+    assert handlers[1].restored.wait(SECONDS)
+    workers[0].stop()
+    threads[0].join()
+    feeding.join()
+    until(lambda: {value for _, value in _relayed(bench, 2)} >= set(values), what="all of them by either")
+    workers[1].stop()
+    threads[1].join()
+    for partition in range(2):
+        firsts = list(dict.fromkeys(value for p, value in _relayed(bench, 2) if p == partition))
+        assert firsts == values[partition::2], "lost or out of order"
+
+
+@pytest.mark.parametrize("kind", ["kafka", "streams"])
+def test_a_partition_whose_last_offsets_are_markers_has_been_read_to_its_end(bench: Bench, kind: str) -> None:
+    bench.topics(1, "records", "features")
+    bench.transaction("records", [b"a"], commit=True)
+    bench.transaction("records", [b"never"], commit=False)
+    carrier: KafkaCarrier | StreamsCarrier = bench.carrier() if kind == "streams" else bench.kafka()
+    worker = Worker(Slow(), carrier)
+    worker.start()
+    end = carrier.log.end(RECORDS)
+    assert end == 4
+    until(lambda: worker.step(0.05) is not None and carrier.positions() == {RECORDS: end}, what="the end")
+    until(lambda: carrier.ends([RECORDS]) == {RECORDS: end}, what="the broker's answer")
+    worker.stop()
+
+
+class Pausing:
+    """A carrier on a real broker, and how to make its client stop fetching a partition."""
+
+    def __init__(self, bench: Bench, kind: str) -> None:
+        self.carrier: KafkaCarrier | StreamsCarrier = bench.carrier() if kind == "streams" else bench.kafka()
+
+    def fetch(self, place: Place, *, on: bool) -> None:
+        if isinstance(self.carrier, KafkaCarrier):
+            client = self.carrier._member
+            assert client is not None
+            (client.resume if on else client.pause)(self.carrier._names.physical(place))
+            return
+        engine = self.carrier._engine
+        assert engine is not None
+        thread = engine._app.consumer._thread  # type: ignore[attr-defined]
+        partition = AioPartition(physical(engine._pipeline, place.topic), place.partition)
+
+        async def turn() -> None:
+            client = thread._ensure_consumer()
+            (client.resume if on else client.pause)(partition)
+
+        asyncio.run_coroutine_threadsafe(turn(), thread.thread_loop).result(SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["kafka", "streams"])
+def test_a_partition_that_is_not_fetched_while_messages_lie_before_it_takes_the_readiness_away(
+    bench: Bench, kind: str
+) -> None:
+    bench.topics(2, "records", "features")
+    pausing, clock, handler = Pausing(bench, kind), VirtualClock(), Slow()
+    worker = Worker(handler, pausing.carrier, clock=clock)
+    worker.start()
+
+    bench.write("records", [b"0", b"1"], 2)
+    until(lambda: worker.step(0.05) is not None and handler.seen == 2, what="a message of each partition")
+    pausing.fetch(RECORDS, on=False)
+    bench.write("records", [b"2", b"3"], 2)
+    until(lambda: worker.step(0.05) is not None and handler.seen == 3, what="the other partition's message")
+    for _ in range(int(STUCK_SECONDS / LOOK_SECONDS) - 1):
+        clock.advance(LOOK_SECONDS)
+        worker.step(0.05)
+    assert worker.ready, "not yet a minute"
+
+    def looked() -> bool:
+        clock.advance(LOOK_SECONDS)
+        worker.step(0.05)
+        return bool(worker.stuck)
+
+    until(looked, what="it is stuck")
+    assert worker.stuck == ["records/0 stands at 1, the log ends at 2"]
+    assert not worker.ready
+    pausing.fetch(RECORDS, on=True)
+    until(lambda: worker.step(0.05) is not None and handler.seen == 4, what="the message that was stuck")
+    clock.advance(LOOK_SECONDS)
+    worker.step(0.05)
+    assert (worker.ready, worker.stuck) == (True, [])

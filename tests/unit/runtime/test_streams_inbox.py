@@ -197,3 +197,14 @@ async def test_a_worker_that_asks_holds_up_no_rebalance() -> None:
     assert await box.between_polls(10)
     put(box, FIRST, message(0))
     asking.join()
+
+
+@in_a_loop
+async def test_a_patient_message_that_came_with_an_urgent_one_needs_no_other_to_be_taken() -> None:
+    box = await inbox(10, "scored")
+    box.assigned([SCORED])
+    box.take(0)
+    box.put([Polled(*FIRST, [message(0)]), Polled(*SCORED, [message(7)])])
+    assert [run.topic for run in box.take(0).polled] == ["records"]
+    poll = await asyncio.to_thread(box.take, 30)
+    assert [run.topic for run in poll.polled] == ["scored"]

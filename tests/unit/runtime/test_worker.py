@@ -10,6 +10,7 @@ from runtime.errors import DeliveryFailed, HoleFound, InvalidMessage, LeaseLost,
 from runtime.lease import Lease
 from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.ports import LogReader, Outgoing, Place, Poll, Polled, Stored
+from runtime.progress import LOOK_SECONDS, STUCK_SECONDS
 from runtime.pulse import LIVE_SECONDS, READY_SECONDS
 from runtime.worker import BACK_OFF_SECONDS, Worker
 
@@ -22,7 +23,8 @@ class Script:
     def __init__(self, polls: Sequence[Poll], log: LogReader) -> None:
         self.log, self._polls = log, list(polls)
         self.told: list[tuple[str, object]] = []
-        self.positions: dict[Place, int] = {}
+        self.followed: dict[Place, int] = {}
+        self.read: dict[Place, int] = {}
         self.refuse = False
         self.confirming: Callable[[], None] = lambda: None
 
@@ -30,18 +32,24 @@ class Script:
         self.told.append(("subscribe", tuple(topics)))
 
     def follow(self, positions: Mapping[Place, int]) -> None:
-        self.positions = dict(positions)
+        self.followed = dict(positions)
         self.told.append(("follow", dict(positions)))
 
     def following(self) -> Mapping[Place, int]:
-        return self.positions
+        return self.followed
 
     def poll(self, timeout: float) -> Poll:  # noqa: ARG002 - the port's signature
         poll = self._polls.pop(0) if self._polls else poll_of()
         for run in poll.polled:
-            if Place(run.topic, run.partition) in self.positions:
-                self.positions[Place(run.topic, run.partition)] = run.messages[-1].offset + 1
+            if Place(run.topic, run.partition) in self.followed:
+                self.followed[Place(run.topic, run.partition)] = run.messages[-1].offset + 1
         return poll
+
+    def positions(self) -> Mapping[Place, int]:
+        return self.read
+
+    def ends(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        return {place: self.log.end(place) for place in places}
 
     def publish(self, outgoing: Sequence[Outgoing]) -> None:
         self.told.append(("publish", [each.value for each in outgoing]))
@@ -110,10 +118,10 @@ class World:
         self, handler: Echo, *polls: Poll, lease: float | None = None, followed: int = 0, overlap: bool = False
     ) -> None:
         self.clock = VirtualClock()
-        broker = MemoryBroker({"a": 2, "f": 1, "out": 1, "dead-letters": 1}, self.clock)
+        self.broker = MemoryBroker({"a": 2, "f": 1, "out": 1, "dead-letters": 1}, self.clock)
         for _ in range(followed):
-            broker.append(Place("f", 0), b"f")
-        self.carrier = Script(polls, MemoryLog(broker, "g"))
+            self.broker.append(Place("f", 0), b"f")
+        self.carrier = Script(polls, MemoryLog(self.broker, "g"))
         held = None if lease is None else Lease(self.clock, lease)
         self.worker = Worker(handler, self.carrier, pipeline="p", clock=self.clock, lease=held, overlap=overlap)
 
@@ -405,7 +413,7 @@ def test_a_leader_that_is_deposed_while_it_catches_up_drops_what_it_polled() -> 
     world = World(handler, *polls, followed=3)
     world.run(2)
     assert handler.story == [("restore", A), "follow", ("forget", A)]
-    assert world.carrier.positions == {}
+    assert world.carrier.followed == {}
 
 
 def test_a_leader_that_gets_its_seat_back_follows_anew() -> None:
@@ -441,3 +449,20 @@ def test_a_worker_on_memory_relays_in_order() -> None:
     while worker.step():
         assert worker.ready
     assert [each.value for each in MemoryLog(broker, "g").read(OUT, 0, 9)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_stuck_partition_takes_the_readiness_away_until_it_moves_and_is_no_reason_to_be_restarted() -> None:
+    world = World(Echo(), poll_of(gained=[A]))
+    world.carrier.read = {A: 0}
+    world.run(1)
+    world.broker.append(A, b"x")
+    for _ in range(int(STUCK_SECONDS / LOOK_SECONDS) + 1):
+        assert world.worker.ready
+        world.clock.advance(LOOK_SECONDS)
+        world.worker.step()
+    assert (world.worker.ready, world.worker.live) == (False, True)
+    assert world.worker.stuck == ["a/0 stands at 0, the log ends at 1"]
+    world.carrier.read = {A: 1}
+    world.clock.advance(LOOK_SECONDS)
+    world.worker.step()
+    assert (world.worker.ready, world.worker.stuck) == (True, [])
