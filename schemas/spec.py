@@ -113,7 +113,8 @@ class LabelsSpec(Spec):
     )
     horizon: PositiveDuration = Field(description="How late a label may be.")
     absent: str | bool | int | float = Field(
-        default="unlabelled", description="What no label by the horizon means; only `unlabelled`."
+        default="unlabelled",
+        description="What no label by the horizon means: `unlabelled` (no example), or a value of the label.",
     )
 
     @field_validator("revision")
@@ -127,13 +128,6 @@ class LabelsSpec(Spec):
     def _matures_at_once(cls, value: int) -> int:
         if value:
             raise later("labels.mature other than 0s", "leave it out")
-        return value
-
-    @field_validator("absent")
-    @classmethod
-    def _only_unlabelled(cls, value: object) -> object:
-        if value != "unlabelled":
-            raise later("labels.absent with a value", "write `absent: unlabelled` or leave it out")
         return value
 
 
@@ -305,6 +299,12 @@ class Pipeline(Spec):
     def classes(self) -> tuple[bool | str, ...]:
         """The label's values; a probability is that of the second."""
         return self.labels.values if self.labels.values is not None else (False, True)
+
+    @cached_property
+    def absent_class(self) -> int | None:
+        """Index of the class that no label by the horizon means; None where such a row is unlabelled."""
+        given = [type(each) is type(self.labels.absent) and each == self.labels.absent for each in self.classes]
+        return given.index(True) if True in given else None
 
     @cached_property
     def event_fields(self) -> dict[str, FieldSpec]:

@@ -52,6 +52,21 @@ def test_the_log_of_a_run_reads_again_to_what_it_says(loop: Loop) -> None:
     assert all(each.different == 0 for each in findings), findings
 
 
+def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> None:
+    """Only pumps that need service are told: the rest becomes examples at the horizon, a log, models and episodes."""
+    spec = load(PIPELINE)
+    labels = spec.labels.model_copy(update={"absent": False, "horizon": 600_000})
+    spec = spec.model_copy(update={"labels": labels})
+    loop = assemble(spec, Store("memory://"), 2)
+    told = messages(readings(ROWS, CHANGE, 7), spec, OPTIONS)
+    run_loop(loop, spec, (each for each in told if b'"needs_service":false' not in each.value))
+    findings = list(read_again(loop.log, spec))
+    assert all(each.recorded == each.again > 0 for each in findings), findings
+    assert all(each.different == 0 for each in findings), findings
+    assert ROWS - 1_500 < findings[-1].recorded < ROWS
+    assert loop.metrics.registry.get_sample_value("headrace_unlabelled_share") > 0.3
+
+
 def test_a_row_that_is_not_what_the_log_says_is_found(loop: Loop) -> None:
     """The comparison itself must be able to fail."""
     spec = load(PIPELINE)

@@ -13,9 +13,11 @@ from runtime.memory import MemoryBroker, MemoryLog
 from runtime.metrics import Metrics
 from runtime.ports import Message, Outgoing, Place, Polled
 from schemas import batch as b
+from schemas.pipeline import Pipeline
 from services.features.handler import Features
 from services.features.joining import Joiner
 from tests.unit.services.features.world import (
+    ABSENT,
     HORIZON,
     LATENESS,
     SPEC,
@@ -52,7 +54,7 @@ class Story:
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> Story:
+def stories(draw: st.DrawFn, spec: Pipeline = SPEC) -> Story:
     script: list[MESSAGE] = []
     examples: dict[str, int] = {}
     late: set[str] = set()
@@ -68,6 +70,8 @@ def stories(draw: st.DrawFn) -> Story:
         if kind == "again":
             at = now + draw(st.integers(0, 30_000))
             script.append((at, Place("events", source), event(n, at, amount=2), b""))
+        if spec is ABSENT and kind in {"unlabelled", "late"}:
+            examples[f"o{n}"] = 0
         if kind == "unlabelled":
             continue
         delay = HORIZON + 1 + draw(st.integers(0, 50_000)) if kind == "late" else draw(st.integers(0, HORIZON))
@@ -116,13 +120,16 @@ STEPS = st.lists(
 class Run:
     """A story told to processes that are killed, doubled and moved."""
 
-    def __init__(self, story: Story, size: int) -> None:
-        self.on, self.size = broker(), size
+    def __init__(self, story: Story, size: int, spec: Pipeline = SPEC) -> None:
+        self.on, self.size, self.spec = broker(), size, spec
         self.script = list(story.script)
-        self.processes = {name: Process(self.on, name, size) for name in ("ingestion", "serving", "features")}
+        self.processes = {name: self.process(name) for name in ("ingestion", "serving", "features")}
         self.second: Process | None = None
         self.zombies: list[Outgoing] = []
         self.frozen: list[Outgoing] = []
+
+    def process(self, name: str) -> Process:
+        return Process(self.on, name, self.size, spec=self.spec)
 
     def play(self, steps: Sequence[tuple[str, int]]) -> None:
         for what, number in steps:
@@ -147,7 +154,7 @@ class Run:
 
     def revive(self) -> bool:
         dead = [name for name, process in self.processes.items() if not process.alive]
-        self.processes |= {name: Process(self.on, name, self.size) for name in dead}
+        self.processes |= {name: self.process(name) for name in dead}
         return bool(dead)
 
     def outside(self, number: int) -> None:
@@ -164,7 +171,7 @@ class Run:
     def another(self, number: int) -> None:
         """A second features works for some steps; partitions move there, and back when it is killed."""
         if self.second is None or not self.second.alive:
-            self.second = Process(self.on, "features", self.size)
+            self.second = self.process("features")
         for _ in range(number):
             self.second.step()
         if not number:
@@ -209,6 +216,16 @@ class Run:
 @given(story=stories(), steps=STEPS, size=st.integers(1, 20))
 def test_examples_are_those_of_an_undisturbed_run(story: Story, steps: list[tuple[str, int]], size: int) -> None:
     run = Run(story, size)
+    run.play(steps)
+    holds(run.on, story, run.zombies)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(story=stories(ABSENT), steps=STEPS, size=st.integers(1, 20))
+def test_rows_without_label_are_examples_once_whoever_dies(
+    story: Story, steps: list[tuple[str, int]], size: int
+) -> None:
+    run = Run(story, size, ABSENT)
     run.play(steps)
     holds(run.on, story, run.zombies)
 
