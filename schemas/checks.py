@@ -78,10 +78,10 @@ def _labels(spec: Pipeline) -> Iterator[Problem]:
         yield ("labels", "type"), f"a binary label is a boolean or a category, not a {labels.type}"
     yield from _label_values(spec)
     yield from _absent(spec)
-    names = [labels.id, spec.events.entity, labels.time, labels.field]
+    names = [labels.id, spec.events.entity, labels.time, labels.revision, labels.field]
     given = [name for name in names if name is not None]
     if len(set(given)) < len(given):
-        yield ("labels",), f"id, entity, time and field must be different fields: {', '.join(given)}"
+        yield ("labels",), f"id, entity, time, revision and field must be different fields: {', '.join(given)}"
 
 
 def _label_values(spec: Pipeline) -> Iterator[Problem]:

@@ -104,7 +104,9 @@ class LabelsSpec(Spec):
 
     id: FieldName = Field(description="Field that names the labelled event.")
     time: FieldName | None = Field(default=None, description="Field with the time at which the label was known.")
-    revision: FieldName | None = Field(default=None, description="Not supported yet.")
+    revision: FieldName | None = Field(
+        default=None, description="Field with the label's revision: a higher one corrects an earlier label."
+    )
     mature: Duration = Field(default=0, description="Only 0s so far.")
     field: FieldName = Field(description="Field with the label itself.")
     type: FieldType = Field(description="boolean or category.")
@@ -116,12 +118,6 @@ class LabelsSpec(Spec):
         default="unlabelled",
         description="What no label by the horizon means: `unlabelled` (no example), or a value of the label.",
     )
-
-    @field_validator("revision")
-    @classmethod
-    def _no_revisions(cls, value: str | None) -> None:
-        if value is not None:
-            raise later("labels.revision", "leave it out: the first label of an event counts")
 
     @field_validator("mature")
     @classmethod
@@ -316,12 +312,14 @@ class Pipeline(Spec):
 
     @cached_property
     def label_fields(self) -> dict[str, FieldSpec]:
-        """Every field of a label: id, entity and time where the pipeline has them, and the label."""
+        """Every field of a label: id, entity, time and revision where the pipeline has them, and the label."""
         labels, fields = self.labels, {self.labels.id: IMPLICIT_ID}
         if (entity := self.events.entity) is not None:
             fields[entity] = self.events.fields[entity]
         if labels.time is not None:
             fields[labels.time] = FieldSpec(type="timestamp")
+        if labels.revision is not None:
+            fields[labels.revision] = FieldSpec(type="integer", min=0)
         fields[labels.field] = FieldSpec(type=labels.type, values=labels.values)
         return fields
 

@@ -43,8 +43,9 @@ class Joiner:
 
     def __init__(self, spec: Pipeline, partition: int, features: pa.Schema, letters: int) -> None:
         self._digest, self._partition, self._letters = spec.digest, partition, letters
-        self._none = _examples_schema(features).empty_table().combine_chunks()
-        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class)
+        revised = spec.labels.revision is not None
+        self._none = _examples_schema(features, revised=revised).empty_table().combine_chunks()
+        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class, revised=revised)
         self._fold = Fold(INPUTS)
         self._said = self._fold.through(), dict(self._fold.marks)
         self._clock: int | None = None
@@ -199,5 +200,6 @@ def _count(outcome: Outcome, metrics: Metrics) -> None:
         metrics.duplicates.labels(stream).inc(count)
 
 
-def _examples_schema(features: pa.Schema) -> pa.Schema:
-    return pa.schema([*features, *(pa.field(name, kind) for name, kind in (*b.SCORED, *b.LABELLED))])
+def _examples_schema(features: pa.Schema, *, revised: bool) -> pa.Schema:
+    added = (*b.SCORED, *b.LABELLED, *(b.REVISED if revised else ()))
+    return pa.schema([*features, *(pa.field(name, kind) for name, kind in added)])

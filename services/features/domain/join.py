@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
+from services.features.domain.correcting import Settled, of_ids, one_each
 from services.features.domain.waiting import Numbers, Waiting
 
 _FROM_LABEL = {b.LABEL: b.LABEL, b.LABEL_TIME: b.TIME, b.LABEL_SOURCE: b.SOURCE, b.LABEL_POSITION: b.POSITION}
@@ -53,13 +54,16 @@ class Join:
         horizon: How much later than its row a label may be, milliseconds.
         lateness: How much longer than that to wait, because times come out of order, milliseconds.
         absent: Index of the class that no label by the horizon means; None: such a row is no example.
+        revised: Whether labels have revisions: a higher one makes another example until the horizon.
     """
 
-    def __init__(self, horizon: int, lateness: int, absent: int | None = None) -> None:
+    def __init__(self, horizon: int, lateness: int, absent: int | None = None, *, revised: bool = False) -> None:
         self._horizon, self._patience, self._absent = horizon, horizon + lateness, absent
         self._rows, self._labels = Waiting(), Waiting()
         self._done, self._closed = _Done(), _Done()
         self._tardy: set[str] = set()
+        self._settled = Settled() if revised else None
+        self._corrections: list[pa.RecordBatch] = []
         self._outcome = Outcome()
 
     @property
@@ -89,6 +93,8 @@ class Join:
             if part.num_rows:
                 newest = max(_newest(part, b.TIME), _newest(part, b.LABEL_TIME))
                 done.add(part.column(b.EVENT_ID).to_pylist(), newest)
+                if self._settled is not None and done is self._done:
+                    self._settled.remember(part)
 
     def rows(self, rows: pa.RecordBatch, *, tardy: bool = False) -> None:
         """Scored rows came."""
@@ -102,9 +108,24 @@ class Join:
             self._settle(_some(rows, found[order]), labels)
             rows, ids = _without(rows, ids, found)
         self._rows.add(rows, ids)
+        if self._corrections and len(found):
+            earlier, self._corrections = self._corrections, []
+            for each in earlier:
+                self.labels(each)
 
     def labels(self, labels: pa.RecordBatch) -> None:
         """Labels came."""
+        if self._settled is None:
+            self._meet(labels)
+            return
+        for each in one_each(labels):
+            early, others = of_ids(each, self._labels)
+            if early.num_rows:
+                self._corrections.append(early)
+            self._meet(self._correct(others, self._settled))
+
+    def _meet(self, labels: pa.RecordBatch) -> None:
+        """First labels of their events."""
         ids = labels.column(b.EVENT_ID).to_pylist()
         numbers = self._rows.find(ids)
         found = np.flatnonzero(numbers >= 0)
@@ -120,6 +141,9 @@ class Join:
         for rows in self._rows.expire(before):
             self._unlabelled(pa.Table.from_batches([rows]))
         self._outcome.unknown += self._labels.expire(before)
+        if self._settled is not None:
+            self._settled.expire(before)
+            self._expire_corrections(before)
         self._done.expire(before)
         self._closed.expire(before)
 
@@ -142,9 +166,44 @@ class Join:
             ids = _ids(rows)
             self._done.add(ids, max(_newest(rows, b.TIME), _newest(labels, b.TIME)))
             self._tardy.difference_update(ids)
-            for name, kind in b.LABELLED:
-                rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
-            self._outcome.examples.append(rows)
+            if self._settled is not None:
+                self._settled.hold(rows.combine_chunks().to_batches()[0], labels.column(b.REVISION).to_pylist())
+            self._say(rows, labels)
+
+    def _say(self, rows: pa.Table, labels: pa.Table, *, correction: bool = False) -> None:
+        for name, kind in b.LABELLED:
+            rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
+        if self._settled is not None:
+            rows = _revised(rows, labels.column(b.REVISION), correction=correction)
+        self._outcome.examples.append(rows)
+
+    def _correct(self, labels: pa.RecordBatch, settled: Settled) -> pa.RecordBatch:
+        """Say corrections again as examples; return the labels that are none."""
+        met = settled.meet(labels)
+        if met is None:
+            return labels
+        rows, further, newer = met
+        late = newer & (_times(further) - _times(rows) > self._horizon)
+        good = newer & ~late
+        self._outcome.twice[b.LABELS] += int((~newer).sum())
+        if late.any():
+            self._outcome.late += further.filter(pa.array(late)).to_batches()
+        if good.any():
+            rows, said = rows.filter(pa.array(good)), further.filter(pa.array(good))
+            settled.correct(said)
+            self._say(rows, said, correction=True)
+        return of_ids(labels, settled)[1]
+
+    def _expire_corrections(self, before: int) -> None:
+        kept = []
+        for labels in self._corrections:
+            old = _times(labels) < before
+            if old.any():
+                self._outcome.unknown.append(labels.filter(pa.array(old)))
+                labels = labels.filter(pa.array(~old))  # noqa: PLW2901 - what is left of it
+            if labels.num_rows:
+                kept.append(labels)
+        self._corrections = kept
 
     def _unlabelled(self, rows: pa.Table) -> None:
         """Nobody waits for a label of these rows any more; what its absence means is known at their horizon."""
@@ -158,7 +217,10 @@ class Join:
             self._tardy.difference_update(ids)
         if rows.num_rows:
             self._outcome.absent += rows.num_rows
-            self._outcome.examples.append(_without_label(rows, self._absent, self._horizon))
+            rows = _without_label(rows, self._absent, self._horizon)
+            if self._settled is not None:
+                rows = _revised(rows, pa.nulls(rows.num_rows, pa.int64()), correction=False)
+            self._outcome.examples.append(rows)
 
     def _open(self, labels: pa.RecordBatch, ids: Sequence[str]) -> pa.RecordBatch:
         """Without those of rows for which the absence of a label has spoken: they are late."""
@@ -221,6 +283,13 @@ def _without_label(rows: pa.Table, absent: int, horizon: int) -> pa.Table:
     }
     for name, kind in b.LABELLED:
         rows = rows.append_column(pa.field(name, kind), values.get(name, pa.nulls(rows.num_rows, kind)))
+    return rows
+
+
+def _revised(rows: pa.Table, revisions: pa.Array | pa.ChunkedArray, *, correction: bool) -> pa.Table:
+    values = {b.REVISION: revisions, b.CORRECTION: pa.array(np.full(rows.num_rows, correction))}
+    for name, kind in b.REVISED:
+        rows = rows.append_column(pa.field(name, kind), values[name])
     return rows
 
 

@@ -104,7 +104,6 @@ def test_defaults_are_those_of_the_design() -> None:
     [
         ("hour: extract(hour from observed_at)", "mean: {mean: price, over: 24h}"),
         ("  mature: 0s", "  mature: 1h"),
-        ("  mature: 0s", "  revision: r"),
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
@@ -211,6 +210,13 @@ def test_an_id_need_not_be_listed() -> None:
 
 def test_labels_carry_entity_and_time_where_the_pipeline_has_them() -> None:
     assert list(parse(WHOLE).label_fields) == ["event_id", "region", "known_at", "price_up"]
+
+
+def test_labels_carry_a_revision_where_they_may_be_corrected() -> None:
+    spec = parse(WHOLE.replace("  mature: 0s", "  revision: version"))
+    assert list(spec.label_fields) == ["event_id", "region", "known_at", "version", "price_up"]
+    assert (spec.label_fields["version"].type, spec.label_fields["version"].min) == ("integer", 0)
+    assert "must be different fields" in refused("  mature: 0s", "  revision: price_up")
 
 
 def test_classes_are_the_labels_values_in_order() -> None:

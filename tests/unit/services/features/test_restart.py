@@ -20,6 +20,7 @@ from tests.unit.services.features.world import (
     ABSENT,
     HORIZON,
     LATENESS,
+    REVISED,
     SPEC,
     P,
     Process,
@@ -228,6 +229,48 @@ def test_rows_without_label_are_examples_once_whoever_dies(
     run = Run(story, size, ABSENT)
     run.play(steps)
     holds(run.on, story, run.zombies)
+
+
+@st.composite
+def corrected_stories(draw: st.DrawFn) -> tuple[tuple[MESSAGE, ...], set[tuple[str, int, int, bool]]]:
+    """A script, and the examples that must come of it: event id, revision, label, whether it is a correction."""
+    script: list[MESSAGE] = []
+    examples: set[tuple[str, int, int, bool]] = set()
+    now = 0
+    for n in range(draw(st.integers(1, 20))):
+        now += draw(st.integers(0, 20_000))
+        early = draw(st.sampled_from([0, 0, 0, 20_000]))
+        script.append((now + early, Place("events", n % 2), event(n, now), b""))
+        at, newest = now, -1
+        for revision in draw(st.lists(st.integers(0, 3), max_size=5)):
+            at += draw(st.integers(0, HORIZON // 2))
+            back = draw(st.booleans())
+            script.append((at, Place("labels", 0), label(n, at, back, revision), f"{n}".encode()))
+            late = at - now > HORIZON
+            if newest < 0 and late:
+                break
+            if revision > newest and not late:
+                examples.add((f"o{n}", revision, int(back), newest >= 0))
+                newest = revision
+    return tuple(sorted(script, key=lambda each: each[0])), examples
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(told=corrected_stories(), steps=STEPS, size=st.integers(1, 20))
+def test_each_correction_is_an_example_once_whoever_dies(
+    told: tuple[tuple[MESSAGE, ...], set[tuple[str, int, int, bool]]], steps: list[tuple[str, int]], size: int
+) -> None:
+    script, examples = told
+    run = Run(Story(script, {}, frozenset()), size, REVISED)
+    run.play(steps)
+    found = Counter(revised(row) for row in rows(run.on, "examples"))
+    copies = Counter(revised(row) for each in run.zombies for row in b.decode(each.value).to_pylist())
+    assert set(found) == examples
+    assert all(count - copies[each] <= 1 for each, count in found.items())
+
+
+def revised(row: dict[str, object]) -> tuple[object, ...]:
+    return row["_event_id"], row["_revision"], row["_label"], row["_correction"]
 
 
 def test_a_run_in_which_somebody_died_last_has_not_come_to_rest() -> None:

@@ -40,6 +40,9 @@ SPEC = parse(TEXT)
 ABSENT = parse(TEXT.replace("horizon: 60s", "horizon: 60s, absent: false"))
 """No label by the horizon means false."""
 
+REVISED = parse(TEXT.replace("horizon: 60s", "horizon: 60s, revision: revision"))
+"""Labels may be corrected."""
+
 
 class Scoring:
     """Serving without a model: the columns are there, the outputs are not."""
@@ -137,8 +140,9 @@ def event(number: int | str, at: int, amount: float = 1.0) -> bytes:
     return json.dumps({"order": f"o{number}", "at": at, "amount": amount, "country": "DE"}).encode()
 
 
-def label(number: int | str, known: int, back: bool = True) -> bytes:
-    return json.dumps({"order": f"o{number}", "known": known, "back": back}).encode()
+def label(number: int | str, known: int, back: bool = True, revision: int | None = None) -> bytes:
+    revised = {} if revision is None else {"revision": revision}
+    return json.dumps({"order": f"o{number}", "known": known, **revised, "back": back}).encode()
 
 
 def drain(*processes: Process) -> None:
