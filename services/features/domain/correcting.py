@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -85,9 +85,9 @@ def one_each(labels: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield labels.take(pa.array(_where(turns == turn)))
 
 
-def of_ids(labels: pa.RecordBatch, those: object) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def of_ids(labels: pa.RecordBatch, those: Container[str]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """The labels whose id is in `those`, and the others."""
-    inside = np.array([each in those for each in labels.column(b.EVENT_ID).to_pylist()], bool)  # type: ignore[operator]  # has __contains__
+    inside = np.array([each in those for each in labels.column(b.EVENT_ID).to_pylist()], np.bool_)
     return labels.take(pa.array(_where(inside))), labels.take(pa.array(_where(~inside)))
 
 

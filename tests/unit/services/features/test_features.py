@@ -11,6 +11,7 @@ from tests.unit.services.features.world import (
     ABSENT,
     HORIZON,
     LATENESS,
+    REVISED,
     SPEC,
     P,
     Process,
@@ -234,6 +235,47 @@ def test_the_share_of_rows_whose_label_did_not_come_is_measured(spec: Pipeline) 
     labelled = 2 + 2  # of those that pass the time one in two has a label
     assert group[1].metrics.registry.get_sample_value(count) == 6 + 1
     assert group[1].metrics.registry.get_sample_value(share) == 7 / (7 + labelled)
+
+
+def test_a_label_of_a_higher_revision_makes_a_corrected_example_and_another_one_is_counted() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    on.append(Place("events", 0), event(1, 10_000, amount=3.0))
+    for known, back, revision in ((11_000, True, 2), (12_000, False, 2), (13_000, False, 1), (14_000, False, 5)):
+        on.append(Place("labels", 0), label(1, known, back, revision))
+    drain(*group)
+    found = [(row["_label"], row["_revision"], row["_correction"], row["double"]) for row in rows(on, "examples")]
+    assert found == [(1, 2, False, 6.0), (0, 5, True, 6.0)]
+    assert group[1].metrics.duplicates.labels("labels")._value.get() == 2
+    assert letters(on) == []
+
+
+def test_corrections_that_come_before_their_row_wait_for_it_and_beyond_the_horizon_they_are_dead_letters() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    for known, revision in ((11_000, 0), (12_000, 1), (10_001 + HORIZON, 2)):
+        on.append(Place("labels", 0), label(1, known, revision=revision), b"1")
+        on.append(Place("labels", 0), label("nobody", known, revision=revision), b"nobody")
+    drain(*group)
+    on.append(Place("events", 0), event(1, 10_000))
+    drain(*group)
+    assert [(row["_revision"], row["_correction"]) for row in rows(on, "examples")] == [(0, False), (1, True)]
+    assert [(letter["reason"], letter["key"]) for letter in letters(on)] == [("late_label", "1")]
+    end = 20_000 + 2 * (HORIZON + LATENESS)
+    for source in (0, 1):
+        on.append(Place("events", source), event(f"t{source}", end))
+    on.append(Place("labels", 0), label("t0", end, revision=0))
+    on.append(Place("labels", 0), label("t1", end, revision=0))
+    drain(*group)
+    unknown = [letter["key"] for letter in letters(on) if letter["reason"] == "unknown_event"]
+    assert unknown == ["nobody"] * 3
+
+
+def test_a_label_without_its_revision_is_refused_at_the_door() -> None:
+    on = broker()
+    on.append(Place("labels", 0), label(1, 11_000))
+    drain(*everybody(on, spec=REVISED))
+    assert [letter["reason"] for letter in letters(on)] == ["missing_field"]
 
 
 def test_coverage_of_examples_is_contiguous_for_both_inputs_and_carries_both_watermarks() -> None:
