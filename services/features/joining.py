@@ -17,7 +17,8 @@ from runtime.tail import story
 from schemas import batch as b
 from schemas.events import Reason
 from schemas.pipeline import Pipeline
-from services.features.domain.join import Join, Outcome, arrange
+from services.features.domain.join import Join, Outcome
+from services.features.domain.labelled import arrange
 from services.features.rewind import inputs_again, read_tail, rewind
 
 INPUTS = ("scored", "outcomes")

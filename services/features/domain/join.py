@@ -9,20 +9,19 @@ Nobody invents a label for a row that came when its label may have been given up
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
 from services.features.domain.correcting import Settled, of_ids, one_each
+from services.features.domain.ended import Ended
+from services.features.domain.labelled import times, with_labels, with_revisions, without_label
 from services.features.domain.waiting import Numbers, Waiting
 
-_FROM_LABEL = {b.LABEL: b.LABEL, b.LABEL_TIME: b.TIME, b.LABEL_SOURCE: b.SOURCE, b.LABEL_POSITION: b.POSITION}
 _NONE: Numbers = np.zeros(0, np.int64)
 
 
@@ -60,7 +59,7 @@ class Join:
     def __init__(self, horizon: int, lateness: int, absent: int | None = None, *, revised: bool = False) -> None:
         self._horizon, self._patience, self._absent = horizon, horizon + lateness, absent
         self._rows, self._labels = Waiting(), Waiting()
-        self._done, self._closed = _Done(), _Done()
+        self._done, self._closed = Ended(), Ended()
         self._tardy: set[str] = set()
         self._settled = Settled() if revised else None
         self._corrections: list[pa.RecordBatch] = []
@@ -84,7 +83,7 @@ class Join:
         """
         if self._absent is None or passed is None or not rows.num_rows:
             return _NONE
-        return np.flatnonzero(_times(rows) < self.pointless(passed))
+        return np.flatnonzero(times(rows) < self.pointless(passed))
 
     def remember(self, examples: pa.RecordBatch) -> None:
         """These are examples already."""
@@ -154,7 +153,7 @@ class Join:
 
     def _settle(self, rows: pa.Table, labels: pa.Table) -> None:
         """Rows have met their first labels, in the same order: nobody waits for another one."""
-        late = _times(labels) - _times(rows) > self._horizon
+        late = times(labels) - times(rows) > self._horizon
         if late.any():
             self._outcome.late += labels.filter(pa.array(late)).to_batches()
             refused = rows.filter(pa.array(late))
@@ -171,11 +170,10 @@ class Join:
             self._say(rows, labels)
 
     def _say(self, rows: pa.Table, labels: pa.Table, *, correction: bool = False) -> None:
-        for name, kind in b.LABELLED:
-            rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
+        examples = with_labels(rows, labels)
         if self._settled is not None:
-            rows = _revised(rows, labels.column(b.REVISION), correction=correction)
-        self._outcome.examples.append(rows)
+            examples = with_revisions(examples, labels, correction=correction)
+        self._outcome.examples.append(examples)
 
     def _correct(self, labels: pa.RecordBatch, settled: Settled) -> pa.RecordBatch:
         """Say corrections again as examples; return the labels that are none."""
@@ -183,7 +181,7 @@ class Join:
         if met is None:
             return labels
         rows, further, newer = met
-        late = newer & (_times(further) - _times(rows) > self._horizon)
+        late = newer & (times(further) - times(rows) > self._horizon)
         good = newer & ~late
         self._outcome.twice[b.LABELS] += int((~newer).sum())
         if late.any():
@@ -197,7 +195,7 @@ class Join:
     def _expire_corrections(self, before: int) -> None:
         kept = []
         for labels in self._corrections:
-            old = _times(labels) < before
+            old = times(labels) < before
             if old.any():
                 self._outcome.unknown.append(labels.filter(pa.array(old)))
                 labels = labels.filter(pa.array(~old))  # noqa: PLW2901 - what is left of it
@@ -217,10 +215,8 @@ class Join:
             self._tardy.difference_update(ids)
         if rows.num_rows:
             self._outcome.absent += rows.num_rows
-            rows = _without_label(rows, self._absent, self._horizon)
-            if self._settled is not None:
-                rows = _revised(rows, pa.nulls(rows.num_rows, pa.int64()), correction=False)
-            self._outcome.examples.append(rows)
+            examples = without_label(rows, self._absent, self._horizon)
+            self._outcome.examples.append(examples if self._settled is None else with_revisions(examples, None))
 
     def _open(self, labels: pa.RecordBatch, ids: Sequence[str]) -> pa.RecordBatch:
         """Without those of rows for which the absence of a label has spoken: they are late."""
@@ -246,53 +242,6 @@ class Join:
         return batch.take(pa.array(keep, pa.int64())), [ids[i] for i in keep]
 
 
-class _Done:
-    """Ids whose waiting has ended, for as long as a copy of them may come."""
-
-    def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._runs: deque[tuple[int, list[str]]] = deque()
-
-    def __contains__(self, event_id: object) -> bool:
-        return event_id in self._ids
-
-    def isdisjoint(self, ids: Sequence[str]) -> bool:
-        return self._ids.isdisjoint(ids)
-
-    def add(self, ids: list[str], newest: int) -> None:
-        self._ids.update(ids)
-        self._runs.append((newest, ids))
-
-    def expire(self, before: int) -> None:
-        while self._runs and self._runs[0][0] < before:
-            self._ids.difference_update(self._runs.popleft()[1])
-
-
-def arrange(examples: Sequence[pa.Table]) -> pa.RecordBatch:
-    """The examples as one batch, ascending by (label time, source, position, row)."""
-    table = pa.concat_tables(examples, promote_options="default").combine_chunks()
-    batch = table.to_batches()[0]
-    order = np.lexsort((b.orders(batch), b.sources(batch), _times(batch, b.LABEL_TIME)))
-    return batch.take(pa.array(order))
-
-
-def _without_label(rows: pa.Table, absent: int, horizon: int) -> pa.Table:
-    values = {
-        b.LABEL: pa.array(np.full(rows.num_rows, absent, np.int8)),
-        b.LABEL_TIME: pa.array(_times(rows) + horizon).cast(pa.timestamp("ms", "UTC")),
-    }
-    for name, kind in b.LABELLED:
-        rows = rows.append_column(pa.field(name, kind), values.get(name, pa.nulls(rows.num_rows, kind)))
-    return rows
-
-
-def _revised(rows: pa.Table, revisions: pa.Array | pa.ChunkedArray, *, correction: bool) -> pa.Table:
-    values = {b.REVISION: revisions, b.CORRECTION: pa.array(np.full(rows.num_rows, correction))}
-    for name, kind in b.REVISED:
-        rows = rows.append_column(pa.field(name, kind), values[name])
-    return rows
-
-
 def _ids(rows: pa.Table) -> list[str]:
     return rows.column(b.EVENT_ID).to_pylist()  # type: ignore[no-any-return]
 
@@ -304,10 +253,6 @@ def _some(batch: pa.RecordBatch, rows: Numbers) -> pa.Table:
 def _without(batch: pa.RecordBatch, ids: Sequence[str], found: Numbers) -> tuple[pa.RecordBatch, list[str]]:
     rest = np.delete(np.arange(len(ids)), found)
     return batch.take(pa.array(rest)), [ids[i] for i in rest.tolist()]
-
-
-def _times(batch: pa.RecordBatch | pa.Table, column: str = b.TIME) -> npt.NDArray[np.int64]:
-    return batch.column(column).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def _newest(batch: pa.RecordBatch | pa.Table, column: str) -> int:
