@@ -19,6 +19,7 @@ from schemas.events import Reason
 from schemas.pipeline import Pipeline
 from services.features.domain.join import Join, Outcome
 from services.features.domain.labelled import arrange
+from services.features.domain.waiting import Spill
 from services.features.rewind import inputs_again, read_tail, rewind
 
 INPUTS = ("scored", "outcomes")
@@ -40,13 +41,16 @@ class Joiner:
         partition: Which one.
         features: The columns of features, for messages without rows.
         letters: Number of partitions of dead-letters.
+        spill: Where the columns of what waits go when it is too much.
     """
 
-    def __init__(self, spec: Pipeline, partition: int, features: pa.Schema, letters: int) -> None:
+    def __init__(
+        self, spec: Pipeline, partition: int, features: pa.Schema, letters: int, spill: Spill | None = None
+    ) -> None:
         self._digest, self._partition, self._letters = spec.digest, partition, letters
         revised = spec.labels.revision is not None
         self._none = _examples_schema(features, revised=revised).empty_table().combine_chunks()
-        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class, revised=revised)
+        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class, revised=revised, spill=spill)
         self._fold = Fold(INPUTS)
         self._said = self._fold.through(), dict(self._fold.marks)
         self._clock: int | None = None

@@ -9,16 +9,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas import batch as b
-from services.features.domain.waiting import Numbers, Waiting
+from services.features.domain.waiting import Numbers, Spill, Waiting
 
 Mask = npt.NDArray[np.bool_]
 
 
 class Settled:
-    """Rows with the newest revision of their label."""
+    """Rows with the newest revision of their label.
 
-    def __init__(self) -> None:
-        self._rows = Waiting()
+    Args:
+        spill: Where the columns of the oldest rows go.
+    """
+
+    def __init__(self, spill: Spill | None = None) -> None:
+        self._rows = Waiting(spill)
         self._revisions: dict[str, int] = {}
 
     def __contains__(self, event_id: object) -> bool:

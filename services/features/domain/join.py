@@ -20,7 +20,7 @@ from schemas import batch as b
 from services.features.domain.correcting import Settled, of_ids, one_each
 from services.features.domain.ended import Ended
 from services.features.domain.labelled import times, with_labels, with_revisions, without_label
-from services.features.domain.waiting import Numbers, Waiting
+from services.features.domain.waiting import Numbers, Spill, Waiting
 
 _NONE: Numbers = np.zeros(0, np.int64)
 
@@ -54,14 +54,23 @@ class Join:
         lateness: How much longer than that to wait, because times come out of order, milliseconds.
         absent: Index of the class that no label by the horizon means; None: such a row is no example.
         revised: Whether labels have revisions: a higher one makes another example until the horizon.
+        spill: Where the columns of what waits go when it is too much; None: all stay in memory.
     """
 
-    def __init__(self, horizon: int, lateness: int, absent: int | None = None, *, revised: bool = False) -> None:
+    def __init__(
+        self,
+        horizon: int,
+        lateness: int,
+        absent: int | None = None,
+        *,
+        revised: bool = False,
+        spill: Spill | None = None,
+    ) -> None:
         self._horizon, self._patience, self._absent = horizon, horizon + lateness, absent
-        self._rows, self._labels = Waiting(), Waiting()
+        self._rows, self._labels = Waiting(spill), Waiting(spill)
         self._done, self._closed = Ended(), Ended()
         self._tardy: set[str] = set()
-        self._settled = Settled() if revised else None
+        self._settled = Settled(spill) if revised else None
         self._corrections: list[pa.RecordBatch] = []
         self._outcome = Outcome()
 

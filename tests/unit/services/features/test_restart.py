@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from runtime.metrics import Metrics
 from runtime.ports import Message, Outgoing, Place, Polled
 from schemas import batch as b
 from schemas.pipeline import Pipeline
+from services.features.domain.waiting import Spill
 from services.features.handler import Features
 from services.features.joining import Joiner
 from tests.unit.services.features.world import (
@@ -118,6 +120,10 @@ STEPS = st.lists(
 )
 
 
+def on_disk(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return b.decode(b.encode(rows))
+
+
 class Run:
     """A story told to processes that are killed, doubled and moved."""
 
@@ -130,7 +136,7 @@ class Run:
         self.frozen: list[Outgoing] = []
 
     def process(self, name: str) -> Process:
-        return Process(self.on, name, self.size, spec=self.spec)
+        return Process(self.on, name, self.size, spec=self.spec, spill=Spill(3, on_disk))
 
     def play(self, steps: Sequence[tuple[str, int]]) -> None:
         for what, number in steps:

@@ -14,6 +14,7 @@ from runtime.stage import Stage, decode
 from runtime.worker import COMMIT_SECONDS, Worker
 from schemas import batch as b
 from schemas.pipeline import Pipeline, parse
+from services.features.domain.waiting import Spill
 from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 
@@ -101,6 +102,7 @@ class Process:
     max_messages: int = 50
     fuse: int | None = None
     spec: Pipeline = SPEC
+    spill: Spill | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -115,7 +117,7 @@ class Process:
     def _handler(self) -> Handler:
         if self.group == "ingestion":
             return Ingestion(self.spec, P, self.metrics)
-        return Features(self.spec, P, self.metrics) if self.group == "features" else Scoring()
+        return Features(self.spec, P, self.metrics, self.spill) if self.group == "features" else Scoring()
 
     def _burn(self, outgoing: Outgoing) -> None:
         if self.fuse is not None:
