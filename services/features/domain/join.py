@@ -116,10 +116,9 @@ class Join:
             self._settle(_some(rows, found[order]), labels)
             rows, ids = _without(rows, ids, found)
         self._rows.add(rows, ids)
-        if self._corrections and len(found):
+        if self._corrections:
             earlier, self._corrections = self._corrections, []
-            for each in earlier:
-                self.labels(each)
+            self.labels(pa.concat_batches(earlier))
 
     def labels(self, labels: pa.RecordBatch) -> None:
         """Labels came."""

@@ -271,6 +271,24 @@ def test_corrections_that_come_before_their_row_wait_for_it_and_beyond_the_horiz
     assert unknown == ["nobody"] * 3
 
 
+def test_a_correction_whose_first_label_was_given_up_is_the_first_label_of_its_row() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    for known, revision in ((11_000, 0), (60_000, 1)):
+        on.append(Place("labels", 0), label(1, known, revision=revision), b"1")
+    for source in (0, 1):
+        for n in range(4):
+            on.append(Place("events", source), event(f"t{source}-{n}", 12_000 + HORIZON + LATENESS))
+    for n in range(8):
+        on.append(Place("labels", 0), label(f"t{n % 2}-{n // 2}", 12_000 + HORIZON + LATENESS, revision=0))
+    drain(*group)
+    assert [letter["offset"] for letter in letters(on)] == ["0"]
+    on.append(Place("events", 0), event(1, 50_000))
+    drain(*group)
+    found = [(row["_revision"], row["_correction"]) for row in rows(on, "examples") if row["_event_id"] == "o1"]
+    assert found == [(1, False)]
+
+
 def test_a_label_without_its_revision_is_refused_at_the_door() -> None:
     on = broker()
     on.append(Place("labels", 0), label(1, 11_000))
