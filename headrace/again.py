@@ -186,7 +186,7 @@ def _keyed(batches: Iterator[pa.RecordBatch]) -> dict[str, object]:
     found: dict[str, object] = {}
     for batch in batches:
         for row in batch.to_pylist():
-            key = f"{row[b.SOURCE]}-{row[b.POSITION]}-{row[b.ROW]}"
+            key = "-".join(str(row[name]) for name in (b.SOURCE, b.POSITION, b.ROW, b.REVISION) if name in row)
             found.setdefault(key, row)
     return found
 

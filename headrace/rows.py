@@ -179,6 +179,8 @@ def _labels(
         if known is None:
             raise WrongUse("the pipeline has labels.time and no events.time: a label's time cannot be computed")
         columns.append(pl.Series(labels.time, known))
+    if labels.revision is not None:  # a file holds one label of each row
+        columns.append(pl.Series(labels.revision, np.zeros(frame.height, np.int64)))
     values = column(frame, source, spec.label_fields[labels.field], f"the label {labels.field!r}")
     _refuse_unknown_classes(values, spec)
     table = pl.DataFrame([*columns, values.alias(labels.field)])

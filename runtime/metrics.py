@@ -29,6 +29,12 @@ class Metrics:
         self.rows = self._counter("headrace_rows", "Rows that passed, by stream", "stream")
         self.rejected = self._counter("headrace_rejected_rows", "Rows refused, by reason", "reason")
         self.unlabelled = self._counter("headrace_unlabelled_rows", "Rows whose label did not come by the horizon")
+        self._unlabelled_share = Gauge(
+            "headrace_unlabelled_share",
+            "Share of rows without label among those whose wait has ended since the start",
+            registry=self.registry,
+        )
+        self._ended = self._without = 0
         self.duplicates = self._counter("headrace_duplicate_rows", "Rows and labels that repeat an id", "stream")
         self.late = self._counter("headrace_late_rows", "Rows behind the watermark by more than the lateness", "stream")
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
@@ -57,6 +63,13 @@ class Metrics:
     def handled(self, seconds: float) -> None:
         """Observe how long a poll took."""
         self._handle.observe(seconds)
+
+    def waited(self, labelled: int, unlabelled: int) -> None:
+        """Count rows whose wait for a label has ended."""
+        self.unlabelled.inc(unlabelled)
+        self._ended, self._without = self._ended + labelled + unlabelled, self._without + unlabelled
+        if self._ended:
+            self._unlabelled_share.set(self._without / self._ended)
 
     def published(self, outgoing: Sequence[Outgoing]) -> None:
         """Count published messages per topic."""

@@ -49,6 +49,10 @@ LABELLED: tuple[tuple[str, pa.DataType], ...] = (
 )
 """What features add to scored rows: the index of the class, and where the label came from."""
 
+REVISION, CORRECTION = "_revision", "_correction"
+REVISED: tuple[tuple[str, pa.DataType], ...] = ((REVISION, pa.int64()), (CORRECTION, pa.bool_()))
+"""What examples have besides where labels are revised: the label's revision, and whether it corrects an example."""
+
 MAX_ROWS = 4_000
 MAX_BYTES = 512 << 10
 ROW_BITS = 20

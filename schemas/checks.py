@@ -77,10 +77,11 @@ def _labels(spec: Pipeline) -> Iterator[Problem]:
     if labels.type not in {"boolean", "category"}:
         yield ("labels", "type"), f"a binary label is a boolean or a category, not a {labels.type}"
     yield from _label_values(spec)
-    names = [labels.id, spec.events.entity, labels.time, labels.field]
+    yield from _absent(spec)
+    names = [labels.id, spec.events.entity, labels.time, labels.revision, labels.field]
     given = [name for name in names if name is not None]
     if len(set(given)) < len(given):
-        yield ("labels",), f"id, entity, time and field must be different fields: {', '.join(given)}"
+        yield ("labels",), f"id, entity, time, revision and field must be different fields: {', '.join(given)}"
 
 
 def _label_values(spec: Pipeline) -> Iterator[Problem]:
@@ -89,6 +90,16 @@ def _label_values(spec: Pipeline) -> Iterator[Problem]:
         yield place, "a binary category needs exactly two: add `values: [negative, positive]`"
     if spec.labels.type != "category" and values is not None:
         yield place, "values are for a category label: remove them"
+
+
+def _absent(spec: Pipeline) -> Iterator[Problem]:
+    value, place = spec.labels.absent, ("labels", "absent")
+    if value == "unlabelled":
+        if value in spec.classes:
+            yield place, "'unlabelled' means no label at all and is a value of the label too: rename the value"
+    elif spec.absent_class is None:
+        classes = ", ".join(str(each).lower() if isinstance(each, bool) else each for each in spec.classes)
+        yield place, f"{value!r} is no value of the label: write `unlabelled`, or one of {classes}"
 
 
 def _features(spec: Pipeline) -> Iterator[Problem]:

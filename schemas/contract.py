@@ -44,6 +44,7 @@ def label_model(spec: Pipeline) -> type[BaseModel]:
     roles = {
         spec.events.entity: "Entity of the labelled event",
         labels.time: "Time at which the label was known",
+        labels.revision: "Revision of the label: a higher one corrects an earlier label of the event",
         labels.field: "The label",
         labels.id: "Id of the labelled event",
     }

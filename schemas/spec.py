@@ -104,7 +104,9 @@ class LabelsSpec(Spec):
 
     id: FieldName = Field(description="Field that names the labelled event.")
     time: FieldName | None = Field(default=None, description="Field with the time at which the label was known.")
-    revision: FieldName | None = Field(default=None, description="Not supported yet.")
+    revision: FieldName | None = Field(
+        default=None, description="Field with the label's revision: a higher one corrects an earlier label."
+    )
     mature: Duration = Field(default=0, description="Only 0s so far.")
     field: FieldName = Field(description="Field with the label itself.")
     type: FieldType = Field(description="boolean or category.")
@@ -113,27 +115,15 @@ class LabelsSpec(Spec):
     )
     horizon: PositiveDuration = Field(description="How late a label may be.")
     absent: str | bool | int | float = Field(
-        default="unlabelled", description="What no label by the horizon means; only `unlabelled`."
+        default="unlabelled",
+        description="What no label by the horizon means: `unlabelled` (no example), or a value of the label.",
     )
-
-    @field_validator("revision")
-    @classmethod
-    def _no_revisions(cls, value: str | None) -> None:
-        if value is not None:
-            raise later("labels.revision", "leave it out: the first label of an event counts")
 
     @field_validator("mature")
     @classmethod
     def _matures_at_once(cls, value: int) -> int:
         if value:
             raise later("labels.mature other than 0s", "leave it out")
-        return value
-
-    @field_validator("absent")
-    @classmethod
-    def _only_unlabelled(cls, value: object) -> object:
-        if value != "unlabelled":
-            raise later("labels.absent with a value", "write `absent: unlabelled` or leave it out")
         return value
 
 
@@ -307,6 +297,12 @@ class Pipeline(Spec):
         return self.labels.values if self.labels.values is not None else (False, True)
 
     @cached_property
+    def absent_class(self) -> int | None:
+        """Index of the class that no label by the horizon means; None where such a row is unlabelled."""
+        given = [type(each) is type(self.labels.absent) and each == self.labels.absent for each in self.classes]
+        return given.index(True) if True in given else None
+
+    @cached_property
     def event_fields(self) -> dict[str, FieldSpec]:
         """Every field of an event, the id that need not be listed included, in column order."""
         name = self.events.id
@@ -316,12 +312,14 @@ class Pipeline(Spec):
 
     @cached_property
     def label_fields(self) -> dict[str, FieldSpec]:
-        """Every field of a label: id, entity and time where the pipeline has them, and the label."""
+        """Every field of a label: id, entity, time and revision where the pipeline has them, and the label."""
         labels, fields = self.labels, {self.labels.id: IMPLICIT_ID}
         if (entity := self.events.entity) is not None:
             fields[entity] = self.events.fields[entity]
         if labels.time is not None:
             fields[labels.time] = FieldSpec(type="timestamp")
+        if labels.revision is not None:
+            fields[labels.revision] = FieldSpec(type="integer", min=0)
         fields[labels.field] = FieldSpec(type=labels.type, values=labels.values)
         return fields
 

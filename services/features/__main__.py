@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from runtime import service
 from runtime.streams import StreamsCarrier
 from runtime.worker import Worker
+from services.features.domain.waiting import Spill
 from services.features.handler import Features
 from services.features.settings import Settings
+from services.features.shelf import Shelf
 
 PATIENT = frozenset({"scored", "outcomes"})
 """Nobody waits for an example as one waits for a prediction."""
@@ -19,7 +21,8 @@ def build(context: service.Context, settings: Settings) -> Sequence[Worker]:
     datadir = settings.data / settings.instance / "features"
     carrier = StreamsCarrier(settings.brokers, context.spec.pipeline, "features", datadir=datadir, patient=PATIENT)
     letters = carrier.log.partitions("dead-letters")
-    return [context.worker(Features(context.spec, letters, context.metrics), carrier)]
+    spill = Spill(settings.waiting_rows, Shelf(datadir / "waiting"))
+    return [context.worker(Features(context.spec, letters, context.metrics, spill), carrier)]
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from runtime.stage import Decoded, Stage, Taken, decode, gathered, parted, round
 from schemas import batch as b
 from schemas.pipeline import Pipeline
 from services.features.domain.computing import Computation
+from services.features.domain.waiting import Spill
 from services.features.joining import INPUTS, Joiner
 
 Messages = Mapping[str, Sequence[Decoded]]
@@ -25,17 +26,19 @@ class Features:
         spec: The pipeline.
         letters: Number of partitions of dead-letters.
         metrics: Where rows are counted.
+        spill: Where the columns of rows that wait go when there are too many in a partition.
     """
 
     inputs = ("records", *INPUTS)
     follows: tuple[str, ...] = ()
     leads = False
 
-    def __init__(self, spec: Pipeline, letters: int, metrics: Metrics) -> None:
+    def __init__(self, spec: Pipeline, letters: int, metrics: Metrics, spill: Spill | None = None) -> None:
         self._spec, self._letters, self._metrics = spec, letters, metrics
         self._computation = Computation(spec)
         self._stage = Stage("records", "features", spec.digest)
         self._joiners: dict[int, Joiner] = {}
+        self._spill = spill
 
     def restore(self, place: Place, log: LogReader) -> Sequence[Outgoing]:
         """Both inputs of the join are restored with the first of them."""
@@ -44,7 +47,7 @@ class Features:
             return ()
         if place.partition in self._joiners:
             return ()
-        joiner = Joiner(self._spec, place.partition, self._computation.schema, self._letters)
+        joiner = Joiner(self._spec, place.partition, self._computation.schema, self._letters, self._spill)
         owed = joiner.restore(log)
         self._joiners[place.partition] = joiner
         return owed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from runtime.dead_letters import dead_letter
@@ -16,7 +17,9 @@ from runtime.tail import story
 from schemas import batch as b
 from schemas.events import Reason
 from schemas.pipeline import Pipeline
-from services.features.domain.join import Join, Outcome, arrange
+from services.features.domain.join import Join, Outcome
+from services.features.domain.labelled import arrange
+from services.features.domain.waiting import Spill
 from services.features.rewind import inputs_again, read_tail, rewind
 
 INPUTS = ("scored", "outcomes")
@@ -25,7 +28,8 @@ OUTPUT = "examples"
 _MENDS = {
     Reason.UNKNOWN_EVENT: "no event with this id came, or its row had stopped waiting: send labels with the id of "
     "their event, or give a longer labels.horizon",
-    Reason.LATE_LABEL: "the label is later than its event by more than the horizon: raise labels.horizon",
+    Reason.LATE_LABEL: "the label is later than its event by more than the horizon, or came when the wait for it had "
+    "ended: raise labels.horizon",
 }
 
 
@@ -37,12 +41,16 @@ class Joiner:
         partition: Which one.
         features: The columns of features, for messages without rows.
         letters: Number of partitions of dead-letters.
+        spill: Where the columns of what waits go when it is too much.
     """
 
-    def __init__(self, spec: Pipeline, partition: int, features: pa.Schema, letters: int) -> None:
+    def __init__(
+        self, spec: Pipeline, partition: int, features: pa.Schema, letters: int, spill: Spill | None = None
+    ) -> None:
         self._digest, self._partition, self._letters = spec.digest, partition, letters
-        self._none = _examples_schema(features).empty_table().combine_chunks()
-        self._join = Join(spec.labels.horizon, spec.drift.lateness)
+        revised = spec.labels.revision is not None
+        self._none = _examples_schema(features, revised=revised).empty_table().combine_chunks()
+        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class, revised=revised, spill=spill)
         self._fold = Fold(INPUTS)
         self._said = self._fold.through(), dict(self._fold.marks)
         self._clock: int | None = None
@@ -70,6 +78,7 @@ class Joiner:
         for topic, each in inputs_again(log, self._fold, tail.marks, self._partition):
             self._take(topic, [each])
         self._fold.marks.update(tail.marks)
+        self._expire()
         self._said = self._fold.through(), dict(self._fold.marks)
         owed = self._join.outcome()
         if not owed.examples:
@@ -103,14 +112,24 @@ class Joiner:
         return [] if self._fold.marks == self._said[1] else self._examples(Outcome())
 
     def _take(self, topic: str, messages: Sequence[Decoded]) -> None:
-        parts = [self._fold.take(topic, each.offset, each.batch, each.headers)[0] for each in messages]
-        for rows in _together(parts):
-            if topic == "scored":
-                self._join.rows(rows)
-            else:
-                self._join.labels(rows)
+        if topic == "scored":
+            for rows, tardy in _merged([self._rows(each) for each in messages]):
+                self._join.rows(rows, tardy=tardy)
+        else:
+            parts = [self._fold.take(topic, each.offset, each.batch, each.headers)[0] for each in messages]
+            for labels in _together(parts):
+                self._join.labels(labels)
         if messages and topic == "scored":
             self._topic_id = messages[-1].headers.topic_id
+
+    def _rows(self, message: Decoded) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """New rows of a message: those that come in time, and the tardy ones."""
+        passed = self._fold.watermark(b.EVENTS)
+        rows, _ = self._fold.take("scored", message.offset, message.batch, message.headers)
+        tardy = self._join.tardy(rows, passed)
+        if not len(tardy):
+            return rows, rows.slice(0, 0)
+        return rows.take(pa.array(np.delete(np.arange(rows.num_rows), tardy))), rows.take(pa.array(tardy))
 
     def _expire(self) -> None:
         now = self._fold.passed()
@@ -159,6 +178,14 @@ def _headers(packed: object) -> Sequence[tuple[str, bytes]]:
     return msgspec.msgpack.decode(packed, type=list[tuple[str, bytes]]) if isinstance(packed, bytes) else ()
 
 
+def _merged(parts: Sequence[tuple[pa.RecordBatch, pa.RecordBatch]]) -> Iterable[tuple[pa.RecordBatch, bool]]:
+    """Rows of consecutive messages, and whether they are tardy; in the order of the messages."""
+    if not any(tardy.num_rows for _, tardy in parts):
+        return [(rows, False) for rows in _together([rows for rows, _ in parts])]
+    both = [each for fresh, tardy in parts for each in ((fresh, False), (tardy, True))]
+    return [(rows, tardy) for rows, tardy in both if rows.num_rows]
+
+
 def _together(parts: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
     """Consecutive batches as one where their columns are the same."""
     filled = [part for part in parts if part.num_rows]
@@ -168,8 +195,9 @@ def _together(parts: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
 
 
 def _count(outcome: Outcome, metrics: Metrics) -> None:
-    metrics.rows.labels("examples").inc(sum(part.num_rows for part in outcome.examples))
-    metrics.unlabelled.inc(outcome.unlabelled)
+    examples = sum(part.num_rows for part in outcome.examples)
+    metrics.rows.labels("examples").inc(examples)
+    metrics.waited(examples - outcome.absent, outcome.unlabelled)
     for reason, parts in ((Reason.LATE_LABEL, outcome.late), (Reason.UNKNOWN_EVENT, outcome.unknown)):
         if parts:
             metrics.rejected.labels(str(reason)).inc(sum(part.num_rows for part in parts))
@@ -177,5 +205,6 @@ def _count(outcome: Outcome, metrics: Metrics) -> None:
         metrics.duplicates.labels(stream).inc(count)
 
 
-def _examples_schema(features: pa.Schema) -> pa.Schema:
-    return pa.schema([*features, *(pa.field(name, kind) for name, kind in (*b.SCORED, *b.LABELLED))])
+def _examples_schema(features: pa.Schema, *, revised: bool) -> pa.Schema:
+    added = (*b.SCORED, *b.LABELLED, *(b.REVISED if revised else ()))
+    return pa.schema([*features, *(pa.field(name, kind) for name, kind in added)])

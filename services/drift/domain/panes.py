@@ -35,7 +35,12 @@ def times(batch: pa.RecordBatch) -> Ints:
 
 
 def losses(examples: pa.RecordBatch) -> pa.RecordBatch:
-    """One row per member output of each joined row: 1 where the likelier class was the wrong one."""
+    """One row per member output of each joined row: 1 where the likelier class was the wrong one.
+
+    Corrections change datasets, never monitors: the first label of an event judged its prediction.
+    """
+    if b.CORRECTION in examples.schema.names:
+        examples = examples.filter(pc.invert(examples.column(b.CORRECTION)))
     outputs = examples.column(b.OUTPUTS)
     parents = pc.list_parent_indices(outputs)
     output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column(b.MEMBERS))

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.batch import EVENTS, LABEL, LABELS
+from schemas.batch import EVENTS, LABEL, LABELS, REVISION
 from schemas.events import (
     Decoder,
     arrow_schema,
@@ -125,7 +125,7 @@ def label_form(spec: Pipeline) -> Form:
         fields=spec.label_fields,
         decoder=label_decoder(spec),
         columns=lambda records: dict(zip(names, label_columns(records, spec), strict=True)),
-        payload=partial(_label, labels.field, pa.array(spec.classes, kind)),
+        payload=partial(_label, labels.field, labels.revision, pa.array(spec.classes, kind)),
         keeps=True,
         id=labels.id,
         entity=spec.events.entity,
@@ -133,5 +133,6 @@ def label_form(spec: Pipeline) -> Form:
     )
 
 
-def _label(field: str, classes: pa.Array, columns: Columns) -> Columns:
-    return {LABEL: pc.index_in(columns[field], value_set=classes).cast(pa.int8())}
+def _label(field: str, revision: str | None, classes: pa.Array, columns: Columns) -> Columns:
+    label = {LABEL: pc.index_in(columns[field], value_set=classes).cast(pa.int8())}
+    return label if revision is None else {**label, REVISION: columns[revision]}

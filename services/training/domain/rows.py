@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas import batch as b
 from schemas.artefact import Dataset
@@ -43,7 +44,17 @@ def remembered(
     order = np.maximum(times(batch), passed)
     rows = rows.append_column(PARTITION, pa.array(np.full(len(order), partition, np.int32)))
     rows = rows.append_column(OFFSET, pa.array(np.full(len(order), offset, np.int64)))
-    return rows.append_column(ORDER, pa.array(order, pa.int64()))
+    rows = rows.append_column(ORDER, pa.array(order, pa.int64()))
+    for name, kind in b.REVISED:
+        rows = rows.append_column(name, _given(batch, name, pa.scalar(0).cast(kind)))
+    return rows
+
+
+def _given(batch: pa.RecordBatch, name: str, value: pa.Scalar) -> pa.Array:
+    """A column, or a value where the batch has none: only examples whose labels are revised have these columns."""
+    if name in batch.schema.names:
+        return pc.fill_null(batch.column(name), value)
+    return pa.repeat(value, batch.num_rows)
 
 
 def times(rows: pa.RecordBatch) -> Int64:
@@ -56,17 +67,18 @@ def numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
     return rows.column(name).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-Known = dict[int, set[int]]
-"""Events that were seen: per source the order values of their rows."""
+Known = dict[tuple[int, int], set[int]]
+"""Examples that were seen: per source and revision the order values of their rows."""
 
 
 def unseen(rows: pa.RecordBatch, known: Known) -> pa.RecordBatch:
-    """The rows of events that are not known yet; they are from now on. The first example of an event counts."""
-    sources, orders = b.sources(rows), b.orders(rows)
+    """The examples that are not known yet; they are from now on. The first copy of an example counts."""
+    sources, orders, revisions = b.sources(rows), b.orders(rows), numbers(rows, b.REVISION)
     keep = np.ones(rows.num_rows, bool)
-    for source in np.unique(sources).tolist():
-        places = np.flatnonzero(sources == source)
-        keep[places] = _first_time(orders[places].tolist(), known.setdefault(source, set()))
+    for revision in np.unique(revisions).tolist():
+        for source in np.unique(sources[revisions == revision]).tolist():
+            places = np.flatnonzero((sources == source) & (revisions == revision))
+            keep[places] = _first_time(orders[places].tolist(), known.setdefault((source, revision), set()))
     return rows if keep.all() else rows.filter(pa.array(keep))
 
 
@@ -88,7 +100,9 @@ def sorted_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.take(pa.array(places))
 
 
-def newest(rows: pa.RecordBatch, cutoff: int, most: int, since: int = BEGINNING) -> pa.RecordBatch:
+def newest(
+    rows: pa.RecordBatch, cutoff: int, most: int, since: int = BEGINNING, *, corrected: bool = True
+) -> pa.RecordBatch:
     """The newest rows up to a cut-off, sorted.
 
     Args:
@@ -96,10 +110,23 @@ def newest(rows: pa.RecordBatch, cutoff: int, most: int, since: int = BEGINNING)
         cutoff: Highest order that counts.
         most: Most rows.
         since: Least label time that counts.
+        corrected: Whether a correction replaces what it corrects; an earlier cut-off may still need both.
     """
     within = (numbers(rows, ORDER) <= cutoff) & (times(rows) >= since)
-    chosen = sorted_rows(rows.filter(pa.array(within)))
+    chosen = rows.filter(pa.array(within))
+    chosen = sorted_rows(current(chosen) if corrected else chosen)
     return chosen.slice(max(0, chosen.num_rows - most))
+
+
+def current(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Of each event the example with the highest revision."""
+    if not pc.any(rows.column(b.CORRECTION), min_count=0).as_py():
+        return rows
+    keys = b.sources(rows), b.orders(rows)
+    places = np.lexsort((numbers(rows, b.REVISION), *keys[::-1]))
+    last = np.ones(len(places), bool)
+    last[:-1] = np.any([key[places][1:] != key[places][:-1] for key in keys], axis=0)
+    return rows.take(pa.array(np.sort(places[last])))
 
 
 def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
@@ -114,7 +141,7 @@ def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
     for each, (start, stop) in dataset.positions.items():
         within |= (partition == each) & (offset >= start) & (offset < stop)
     within &= times(rows) <= dataset.label_cutoff
-    chosen = sorted_rows(unseen(rows.filter(pa.array(within)), {}))
+    chosen = sorted_rows(current(unseen(rows.filter(pa.array(within)), {})))
     return chosen.slice(max(0, chosen.num_rows - dataset.rows))
 
 

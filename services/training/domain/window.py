@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from schemas.batch import CORRECTION
 from services.training.domain.rows import (
     BEGINNING,
     OFFSET,
@@ -82,8 +83,8 @@ class Window:
         """
         if (rows := self.rows) is None:
             return None
-        order = numbers(rows, ORDER)
-        counted = np.sort(order[(order > after) & (times(rows) >= since)])
+        order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+        counted = np.sort(order[(order > after) & (times(rows) >= since) & first])
         return int(counted[need - 1]) if len(counted) >= need else None
 
     def dataset(self, cutoff: int, since: int = BEGINNING) -> pa.RecordBatch | None:
@@ -120,7 +121,7 @@ class Window:
             return False
         order, frontier = numbers(rows, ORDER), self.frontier
         waiting = rows.filter(pa.array(order > frontier))
-        settled = newest(rows, frontier, self._size)
+        settled = self._settled(rows, frontier)
         if waiting.num_rows + settled.num_rows == rows.num_rows:
             return False
         self._parts = [part for part in (settled, waiting) if part.num_rows]
@@ -129,3 +130,10 @@ class Window:
         for partition, begin in self.begins().items():
             self._marks[partition] = [mark for mark in self._marks[partition] if mark[0] >= begin]
         return True
+
+    def _settled(self, rows: pa.RecordBatch, frontier: int) -> pa.RecordBatch:
+        """The rows of the largest dataset, and with them what its corrections correct."""
+        largest = newest(rows, frontier, self._size)
+        if not largest.num_rows:
+            return largest
+        return newest(rows, frontier, rows.num_rows, int(times(largest)[0]), corrected=False)

@@ -11,7 +11,7 @@ from headrace.again import read_again
 from headrace.cli import run
 from headrace.demo.command import OPTIONS, PIPELINE
 from headrace.demo.stream import readings
-from headrace.files import messages
+from headrace.files import Input, messages
 from headrace.loop import Loop
 from headrace.output import Output
 from headrace.report import report
@@ -50,6 +50,44 @@ def test_the_log_of_a_run_reads_again_to_what_it_says(loop: Loop) -> None:
     assert [each.what for each in findings] == ["features", "episodes", "models", "scored", "predictions", "examples"]
     assert all(each.recorded == each.again > 0 for each in findings), findings
     assert all(each.different == 0 for each in findings), findings
+
+
+def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> None:
+    """Only pumps that need service are told: the rest becomes examples at the horizon, a log, models and episodes."""
+    spec = load(PIPELINE)
+    labels = spec.labels.model_copy(update={"absent": False, "horizon": 600_000})
+    spec = spec.model_copy(update={"labels": labels})
+    loop = assemble(spec, Store("memory://"), 2)
+    told = messages(readings(ROWS, CHANGE, 7), spec, OPTIONS)
+    run_loop(loop, spec, (each for each in told if b'"needs_service":false' not in each.value))
+    findings = list(read_again(loop.log, spec))
+    assert all(each.recorded == each.again > 0 for each in findings), findings
+    assert all(each.different == 0 for each in findings), findings
+    assert ROWS - 1_500 < findings[-1].recorded < ROWS
+    assert (loop.metrics.registry.get_sample_value("headrace_unlabelled_share") or 0) > 0.3
+
+
+def test_a_run_with_corrected_labels_reads_again_to_what_it_says() -> None:
+    spec = load(PIPELINE)
+    spec = spec.model_copy(update={"labels": spec.labels.model_copy(update={"revision": "revision"})})
+    loop = assemble(spec, Store("memory://"), 2)
+    told = messages(readings(ROWS, CHANGE, 7), spec, OPTIONS)
+    run_loop(loop, spec, (each for said in told for each in with_correction(said)))
+    findings = {each.what: each for each in read_again(loop.log, spec)}
+    assert all(each.recorded == each.again > 0 for each in findings.values()), findings
+    assert all(each.different == 0 for each in findings.values()), findings
+    assert findings["examples"].recorded == ROWS + ROWS // 10
+    assert report(loop.log).examples == ROWS
+
+
+def with_correction(said: Input) -> list[Input]:
+    """A message, and behind each tenth label another one that says the opposite."""
+    label = json.loads(said.value)
+    if said.kind == "events" or not label["reading_id"].endswith("0"):
+        return [said]
+    assert label["revision"] == 0
+    opposite = {**label, "revision": 1, "needs_service": not label["needs_service"]}
+    return [said, said._replace(value=json.dumps(opposite).encode())]
 
 
 def test_a_row_that_is_not_what_the_log_says_is_found(loop: Loop) -> None:

@@ -104,8 +104,6 @@ def test_defaults_are_those_of_the_design() -> None:
     [
         ("hour: extract(hour from observed_at)", "mean: {mean: price, over: 24h}"),
         ("  mature: 0s", "  mature: 1h"),
-        ("  mature: 0s", "  revision: r"),
-        ("absent: unlabelled", "absent: false"),
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
@@ -143,6 +141,13 @@ def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str)
         ("type: boolean", "type: number", "a boolean or a category, not a number"),
         ("type: boolean", "type: category", "needs exactly two"),
         ("field: price_up", "field: event_id", "must be different fields"),
+        ("absent: unlabelled", "absent: 0", "labels.absent: 0 is no value of the label: write `unlabelled`, or one of"),
+        ("absent: unlabelled", "absent: 'no'", "one of false, true"),
+        (
+            "type: boolean",
+            "type: category\n  values: [unlabelled, up]",
+            "'unlabelled' means no label at all and is a value of the label too: rename the value",
+        ),
         ("electricity", "Electricity", "pipeline: a name is letters, digits and -"),
         ("hour:", "_hour:", "features._hour: a name is letters, digits and _"),
         ("demand / nullif", "demnd / nullif", "(did you mean demand?)"),
@@ -207,10 +212,24 @@ def test_labels_carry_entity_and_time_where_the_pipeline_has_them() -> None:
     assert list(parse(WHOLE).label_fields) == ["event_id", "region", "known_at", "price_up"]
 
 
+def test_labels_carry_a_revision_where_they_may_be_corrected() -> None:
+    spec = parse(WHOLE.replace("  mature: 0s", "  revision: version"))
+    assert list(spec.label_fields) == ["event_id", "region", "known_at", "version", "price_up"]
+    assert (spec.label_fields["version"].type, spec.label_fields["version"].min) == ("integer", 0)
+    assert "must be different fields" in refused("  mature: 0s", "  revision: price_up")
+
+
 def test_classes_are_the_labels_values_in_order() -> None:
     assert parse(SMALL).classes == (False, True)
     text = SMALL.replace("type: boolean", "type: category\n  values: [DOWN, UP]")
     assert parse(text).classes == ("DOWN", "UP")
+
+
+def test_no_label_by_the_horizon_means_nothing_or_a_class() -> None:
+    assert parse(WHOLE).absent_class is None
+    assert parse(WHOLE.replace("absent: unlabelled", "absent: false")).absent_class == 0
+    category = SMALL.replace("type: boolean", "type: category\n  values: [DOWN, UP]\n  absent: UP")
+    assert parse(category).absent_class == 1
 
 
 def test_the_digest_ignores_how_the_file_is_written() -> None:

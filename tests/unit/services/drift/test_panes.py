@@ -28,6 +28,12 @@ def test_each_member_has_a_row_and_what_no_member_scored_has_none() -> None:
     ]
 
 
+def test_a_correction_is_judged_no_second_time() -> None:
+    rows = examples([Row(1, 10, label=0), Row(1, 20, label=1)])
+    corrected = rows.append_column(b.CORRECTION, pa.array([False, True]))
+    assert losses(corrected).equals(losses(rows.slice(0, 1)))
+
+
 def test_a_pane_closes_when_the_watermark_is_its_end_and_the_lateness() -> None:
     panes = OpenPanes(1_000, 300)
     panes.add(counts(Row(1, 999), Row(2, 1_000)))

@@ -6,9 +6,13 @@ from runtime.fold import Fold
 from runtime.memory import MemoryBroker
 from runtime.ports import Place
 from schemas import batch as b
+from schemas.pipeline import Pipeline
 from tests.unit.services.features.world import (
+    ABSENT,
     HORIZON,
     LATENESS,
+    REVISED,
+    SPEC,
     P,
     Process,
     broker,
@@ -142,6 +146,154 @@ def test_rows_without_label_are_counted_at_the_horizon_by_the_clock_of_the_slowe
     on.append(Place("labels", 0), label(3, 1000))
     drain(*group)
     assert {row["_event_id"] for row in rows(on, "examples")} == {"o" + "e300000"}
+
+
+def test_rows_without_label_are_examples_with_the_value_that_absence_means_by_the_clock_of_the_slower_input() -> None:
+    on = broker()
+    group = everybody(on, spec=ABSENT)
+    for n in range(3):
+        on.append(Place("events", 0), event(n, 10_000, amount=n))
+    on.append(Place("labels", 0), label(0, 11_000))
+    end = 10_000 + HORIZON + LATENESS
+    for at in (50_000, end + 1_000):
+        on.append(Place("events", 0), event(f"e{at}", at))
+        on.append(Place("events", 1), event(f"f{at}", at))
+    drain(*group)
+    pass_time(on, group, end - 1_000)
+    assert {"o0", "o1", "o2"} & {row["_event_id"] for row in rows(on, "examples")} == {"o0"}
+    pass_time(on, group, end + 3_000)
+    found = {row["_event_id"]: row for row in rows(on, "examples")}
+    absent = [found["o1"], found["o2"]]
+    assert [(row["double"], row["_prediction"], row["_label"]) for row in absent] == [(2.0, 0.5, 0), (4.0, 0.5, 0)]
+    assert {row["_label_time"].timestamp() for row in absent} == {(10_000 + HORIZON) / 1000}  # type: ignore[attr-defined]
+    assert {(row["_label_source"], row["_label_position"]) for row in absent} == {(None, None)}
+
+
+def test_a_label_that_comes_when_its_absence_has_spoken_is_a_dead_letter_and_no_second_example() -> None:
+    on = broker()
+    group = everybody(on, spec=ABSENT)
+    on.append(Place("events", 0), event(1, 10_000))
+    pass_time(on, group, 10_000 + HORIZON + LATENESS + 1_000)
+    for known in (20_000, 11_000 + HORIZON):
+        on.append(Place("labels", 0), label(1, known), b"after")
+        drain(*group)
+    on.append(Place("events", 0), event(1, 10_000, amount=2.0))
+    pass_time(on, group, 10_000 + 3 * (HORIZON + LATENESS))
+    on.append(Place("events", 0), event(1, 10_000, amount=3.0))
+    pass_time(on, group, 10_000 + 6 * (HORIZON + LATENESS))
+    assert [row["_label"] for row in rows(on, "examples") if row["_event_id"] == "o1"] == [0]
+    assert [(letter["reason"], letter["key"]) for letter in letters(on)] == [("late_label", "after")] * 2
+
+
+@pytest.mark.parametrize("label_first", [True, False])
+def test_a_late_label_is_none_where_absence_has_a_meaning(label_first: bool) -> None:
+    on = broker()
+    group = everybody(on, spec=ABSENT)
+    on.append(Place("labels", 0), label(1, 1001 + HORIZON), b"late")
+    if label_first:
+        drain(*group)
+    on.append(Place("events", 0), event(1, 1000))
+    drain(*group)
+    assert [(row["_event_id"], row["_label"]) for row in rows(on, "examples")] == [("o1", 0)]
+    assert [(letter["reason"], letter["key"]) for letter in letters(on)] == [("late_label", "late")]
+
+
+def test_no_label_is_invented_for_a_row_that_comes_when_its_label_may_have_been_given_up() -> None:
+    on = broker()
+    group = everybody(on, spec=ABSENT)
+    on.append(Place("labels", 0), label("here", 20_000))
+    for source in (0, 1):
+        for n in range(4):
+            on.append(Place("events", source), event(f"t{source}-{n}", 200_000))
+    drain(*group)
+    for each in ("here", "silent"):
+        on.append(Place("events", 0), event(each, 10_000))
+    drain(*group)
+    group[1].kill()
+    group[1] = Process(on, "features", spec=ABSENT)
+    for n in range(8):
+        on.append(Place("labels", 0), label(f"t{n % 2}-{n // 2}", 220_000))
+    drain(*group)
+    examples = {row["_event_id"]: row["_label"] for row in rows(on, "examples")}
+    assert examples == {"ohere": 1} | {f"ot{n % 2}-{n // 2}": 1 for n in range(8)}
+    assert group[1].metrics.unlabelled._value.get() == 1
+
+
+@pytest.mark.parametrize("spec", [SPEC, ABSENT])
+def test_the_share_of_rows_whose_label_did_not_come_is_measured(spec: Pipeline) -> None:
+    on = broker()
+    group = everybody(on, spec=spec)
+    for n in range(8):
+        on.append(Place("events", 0), event(n, 10_000))
+        if n % 4 == 0:
+            on.append(Place("labels", 0), label(n, 11_000))
+    drain(*group)
+    pass_time(on, group, 11_000)
+    share, count = "headrace_unlabelled_share", "headrace_unlabelled_rows_total"
+    assert group[1].metrics.registry.get_sample_value(share) == 0
+    pass_time(on, group, 11_500 + HORIZON + LATENESS)
+    labelled = 2 + 2  # of those that pass the time one in two has a label
+    assert group[1].metrics.registry.get_sample_value(count) == 6 + 1
+    assert group[1].metrics.registry.get_sample_value(share) == 7 / (7 + labelled)
+
+
+def test_a_label_of_a_higher_revision_makes_a_corrected_example_and_another_one_is_counted() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    on.append(Place("events", 0), event(1, 10_000, amount=3.0))
+    for known, back, revision in ((11_000, True, 2), (12_000, False, 2), (13_000, False, 1), (14_000, False, 5)):
+        on.append(Place("labels", 0), label(1, known, back, revision))
+    drain(*group)
+    found = [(row["_label"], row["_revision"], row["_correction"], row["double"]) for row in rows(on, "examples")]
+    assert found == [(1, 2, False, 6.0), (0, 5, True, 6.0)]
+    assert group[1].metrics.duplicates.labels("labels")._value.get() == 2
+    assert letters(on) == []
+
+
+def test_corrections_that_come_before_their_row_wait_for_it_and_beyond_the_horizon_they_are_dead_letters() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    for known, revision in ((11_000, 0), (12_000, 1), (10_001 + HORIZON, 2)):
+        on.append(Place("labels", 0), label(1, known, revision=revision), b"1")
+        on.append(Place("labels", 0), label("nobody", known, revision=revision), b"nobody")
+    drain(*group)
+    on.append(Place("events", 0), event(1, 10_000))
+    drain(*group)
+    assert [(row["_revision"], row["_correction"]) for row in rows(on, "examples")] == [(0, False), (1, True)]
+    assert [(letter["reason"], letter["key"]) for letter in letters(on)] == [("late_label", "1")]
+    end = 20_000 + 2 * (HORIZON + LATENESS)
+    for source in (0, 1):
+        on.append(Place("events", source), event(f"t{source}", end))
+    on.append(Place("labels", 0), label("t0", end, revision=0))
+    on.append(Place("labels", 0), label("t1", end, revision=0))
+    drain(*group)
+    unknown = [letter["key"] for letter in letters(on) if letter["reason"] == "unknown_event"]
+    assert unknown == ["nobody"] * 3
+
+
+def test_a_correction_whose_first_label_was_given_up_is_the_first_label_of_its_row() -> None:
+    on = broker()
+    group = everybody(on, spec=REVISED)
+    for known, revision in ((11_000, 0), (60_000, 1)):
+        on.append(Place("labels", 0), label(1, known, revision=revision), b"1")
+    for source in (0, 1):
+        for n in range(4):
+            on.append(Place("events", source), event(f"t{source}-{n}", 12_000 + HORIZON + LATENESS))
+    for n in range(8):
+        on.append(Place("labels", 0), label(f"t{n % 2}-{n // 2}", 12_000 + HORIZON + LATENESS, revision=0))
+    drain(*group)
+    assert [letter["offset"] for letter in letters(on)] == ["0"]
+    on.append(Place("events", 0), event(1, 50_000))
+    drain(*group)
+    found = [(row["_revision"], row["_correction"]) for row in rows(on, "examples") if row["_event_id"] == "o1"]
+    assert found == [(1, False)]
+
+
+def test_a_label_without_its_revision_is_refused_at_the_door() -> None:
+    on = broker()
+    on.append(Place("labels", 0), label(1, 11_000))
+    drain(*everybody(on, spec=REVISED))
+    assert [letter["reason"] for letter in letters(on)] == ["missing_field"]
 
 
 def test_coverage_of_examples_is_contiguous_for_both_inputs_and_carries_both_watermarks() -> None:

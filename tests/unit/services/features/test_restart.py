@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,11 +14,15 @@ from runtime.memory import MemoryBroker, MemoryLog
 from runtime.metrics import Metrics
 from runtime.ports import Message, Outgoing, Place, Polled
 from schemas import batch as b
+from schemas.pipeline import Pipeline
+from services.features.domain.waiting import Spill
 from services.features.handler import Features
 from services.features.joining import Joiner
 from tests.unit.services.features.world import (
+    ABSENT,
     HORIZON,
     LATENESS,
+    REVISED,
     SPEC,
     P,
     Process,
@@ -52,7 +57,7 @@ class Story:
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> Story:
+def stories(draw: st.DrawFn, spec: Pipeline = SPEC) -> Story:
     script: list[MESSAGE] = []
     examples: dict[str, int] = {}
     late: set[str] = set()
@@ -68,6 +73,8 @@ def stories(draw: st.DrawFn) -> Story:
         if kind == "again":
             at = now + draw(st.integers(0, 30_000))
             script.append((at, Place("events", source), event(n, at, amount=2), b""))
+        if spec is ABSENT and kind in {"unlabelled", "late"}:
+            examples[f"o{n}"] = 0
         if kind == "unlabelled":
             continue
         delay = HORIZON + 1 + draw(st.integers(0, 50_000)) if kind == "late" else draw(st.integers(0, HORIZON))
@@ -113,16 +120,23 @@ STEPS = st.lists(
 )
 
 
+def on_disk(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return b.decode(b.encode(rows))
+
+
 class Run:
     """A story told to processes that are killed, doubled and moved."""
 
-    def __init__(self, story: Story, size: int) -> None:
-        self.on, self.size = broker(), size
+    def __init__(self, story: Story, size: int, spec: Pipeline = SPEC) -> None:
+        self.on, self.size, self.spec = broker(), size, spec
         self.script = list(story.script)
-        self.processes = {name: Process(self.on, name, size) for name in ("ingestion", "serving", "features")}
+        self.processes = {name: self.process(name) for name in ("ingestion", "serving", "features")}
         self.second: Process | None = None
         self.zombies: list[Outgoing] = []
         self.frozen: list[Outgoing] = []
+
+    def process(self, name: str) -> Process:
+        return Process(self.on, name, self.size, spec=self.spec, spill=Spill(3, on_disk))
 
     def play(self, steps: Sequence[tuple[str, int]]) -> None:
         for what, number in steps:
@@ -147,7 +161,7 @@ class Run:
 
     def revive(self) -> bool:
         dead = [name for name, process in self.processes.items() if not process.alive]
-        self.processes |= {name: Process(self.on, name, self.size) for name in dead}
+        self.processes |= {name: self.process(name) for name in dead}
         return bool(dead)
 
     def outside(self, number: int) -> None:
@@ -164,7 +178,7 @@ class Run:
     def another(self, number: int) -> None:
         """A second features works for some steps; partitions move there, and back when it is killed."""
         if self.second is None or not self.second.alive:
-            self.second = Process(self.on, "features", self.size)
+            self.second = self.process("features")
         for _ in range(number):
             self.second.step()
         if not number:
@@ -211,6 +225,58 @@ def test_examples_are_those_of_an_undisturbed_run(story: Story, steps: list[tupl
     run = Run(story, size)
     run.play(steps)
     holds(run.on, story, run.zombies)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(story=stories(ABSENT), steps=STEPS, size=st.integers(1, 20))
+def test_rows_without_label_are_examples_once_whoever_dies(
+    story: Story, steps: list[tuple[str, int]], size: int
+) -> None:
+    run = Run(story, size, ABSENT)
+    run.play(steps)
+    holds(run.on, story, run.zombies)
+
+
+@st.composite
+def corrected_stories(draw: st.DrawFn) -> tuple[tuple[MESSAGE, ...], set[tuple[str, int, int, bool]]]:
+    """A script, and the examples that must come of it: event id, revision, label, whether it is a correction."""
+    script: list[MESSAGE] = []
+    examples: set[tuple[str, int, int, bool]] = set()
+    now = 0
+    for n in range(draw(st.integers(1, 20))):
+        now += draw(st.integers(0, 20_000))
+        early = draw(st.sampled_from([0, 0, 0, 20_000]))
+        script.append((now + early, Place("events", n % 2), event(n, now), b""))
+        at, newest = now, -1
+        for revision in draw(st.lists(st.integers(0, 3), max_size=5)):
+            at += draw(st.integers(0, HORIZON // 2))
+            back = draw(st.booleans())
+            script.append((at, Place("labels", 0), label(n, at, back, revision), f"{n}".encode()))
+            late = at - now > HORIZON
+            if newest < 0 and late:
+                break
+            if revision > newest and not late:
+                examples.add((f"o{n}", revision, int(back), newest >= 0))
+                newest = revision
+    return tuple(sorted(script, key=lambda each: each[0])), examples
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(told=corrected_stories(), steps=STEPS, size=st.integers(1, 20))
+def test_each_correction_is_an_example_once_whoever_dies(
+    told: tuple[tuple[MESSAGE, ...], set[tuple[str, int, int, bool]]], steps: list[tuple[str, int]], size: int
+) -> None:
+    script, examples = told
+    run = Run(Story(script, {}, frozenset()), size, REVISED)
+    run.play(steps)
+    found = Counter(revised(row) for row in rows(run.on, "examples"))
+    copies = Counter(revised(row) for each in run.zombies for row in b.decode(each.value).to_pylist())
+    assert set(found) == examples
+    assert all(count - copies[each] <= 1 for each, count in found.items())
+
+
+def revised(row: dict[str, object]) -> tuple[object, ...]:
+    return row["_event_id"], row["_revision"], row["_label"], row["_correction"]
 
 
 def test_a_run_in_which_somebody_died_last_has_not_come_to_rest() -> None:

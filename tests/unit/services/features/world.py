@@ -13,14 +13,15 @@ from runtime.ports import Handler, LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Stage, decode
 from runtime.worker import COMMIT_SECONDS, Worker
 from schemas import batch as b
-from schemas.pipeline import parse
+from schemas.pipeline import Pipeline, parse
+from services.features.domain.waiting import Spill
 from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 
 P, SOURCES = 2, 2
 HORIZON, LATENESS = 60_000, 5_000
 
-SPEC = parse("""
+TEXT = """
 pipeline: shop
 task: binary
 events:
@@ -35,7 +36,13 @@ features:
   double: amount * 2
   land: lower(country)
 drift: {pane: 10s, lateness: 5s}
-""")
+"""
+SPEC = parse(TEXT)
+ABSENT = parse(TEXT.replace("horizon: 60s", "horizon: 60s, absent: false"))
+"""No label by the horizon means false."""
+
+REVISED = parse(TEXT.replace("horizon: 60s", "horizon: 60s, revision: revision"))
+"""Labels may be corrected."""
 
 
 class Scoring:
@@ -94,6 +101,8 @@ class Process:
     group: str
     max_messages: int = 50
     fuse: int | None = None
+    spec: Pipeline = SPEC
+    spill: Spill | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -101,14 +110,14 @@ class Process:
         self.carrier = MemoryCarrier(self.on, self.group, max_messages=self.max_messages, on_publish=self._burn)
         self.handler = self._handler()
         self.worker = Worker(
-            self.handler, self.carrier, pipeline=SPEC.digest, metrics=self.metrics, clock=self.on.clock
+            self.handler, self.carrier, pipeline=self.spec.digest, metrics=self.metrics, clock=self.on.clock
         )
         self.worker.start()
 
     def _handler(self) -> Handler:
         if self.group == "ingestion":
-            return Ingestion(SPEC, P, self.metrics)
-        return Features(SPEC, P, self.metrics) if self.group == "features" else Scoring()
+            return Ingestion(self.spec, P, self.metrics)
+        return Features(self.spec, P, self.metrics, self.spill) if self.group == "features" else Scoring()
 
     def _burn(self, outgoing: Outgoing) -> None:
         if self.fuse is not None:
@@ -133,8 +142,9 @@ def event(number: int | str, at: int, amount: float = 1.0) -> bytes:
     return json.dumps({"order": f"o{number}", "at": at, "amount": amount, "country": "DE"}).encode()
 
 
-def label(number: int | str, known: int, back: bool = True) -> bytes:
-    return json.dumps({"order": f"o{number}", "known": known, "back": back}).encode()
+def label(number: int | str, known: int, back: bool = True, revision: int | None = None) -> bytes:
+    revised = {} if revision is None else {"revision": revision}
+    return json.dumps({"order": f"o{number}", "known": known, **revised, "back": back}).encode()
 
 
 def drain(*processes: Process) -> None:
@@ -149,8 +159,8 @@ def rest(*processes: Process) -> None:
     drain(*processes)
 
 
-def everybody(on: MemoryBroker, max_messages: int = 50) -> list[Process]:
-    return [Process(on, group, max_messages) for group in ("ingestion", "features", "serving")]
+def everybody(on: MemoryBroker, max_messages: int = 50, spec: Pipeline = SPEC) -> list[Process]:
+    return [Process(on, group, max_messages, spec=spec) for group in ("ingestion", "features", "serving")]
 
 
 def messages(on: MemoryBroker, topic: str) -> Iterator[tuple[int, Message, b.Headers]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from schemas import batch as b
@@ -110,10 +111,59 @@ def test_the_order_of_a_row_is_its_label_time_or_what_its_partition_had_passed()
 
 
 def test_the_first_copy_of_an_event_counts_within_and_across_messages() -> None:
-    rows, known = labelled(0, 4), {}  # type: ignore[var-annotated]
+    rows, known = remembered(labelled(0, 4), NAMES, 0, 0, passed=0), {}  # type: ignore[var-annotated]
     twice = pa.concat_batches([rows.slice(0, 2), rows.slice(1, 2)])
     assert unseen(twice, known).column(b.POSITION).to_pylist() == [0, 1, 2]
     assert unseen(rows, known).column(b.POSITION).to_pylist() == [3]
+
+
+def corrected(rows: pa.RecordBatch, revision: int, after: int) -> pa.RecordBatch:
+    """The rows with the opposite label, known so much later."""
+    rows = rows.set_column(rows.schema.names.index(b.LABEL), b.LABEL, pc.subtract(1, rows.column(b.LABEL)).cast("int8"))
+    moved = pc.add(rows.column(b.LABEL_TIME).cast(pa.int64()), after).cast(pa.timestamp("ms", "UTC"))
+    rows = rows.set_column(rows.schema.names.index(b.LABEL_TIME), b.LABEL_TIME, moved)
+    return revised(rows, revision, correction=True)
+
+
+def revised(rows: pa.RecordBatch, revision: int, *, correction: bool = False) -> pa.RecordBatch:
+    rows = rows.append_column(b.REVISION, pa.array(np.full(rows.num_rows, revision)))
+    return rows.append_column(b.CORRECTION, pa.array(np.full(rows.num_rows, correction)))
+
+
+def test_the_highest_revision_of_an_event_is_in_the_dataset_and_is_no_further_row() -> None:
+    window, rows = Window(NAMES, 1, 40, 0), labelled(0, 30)
+    window.add(0, 0, revised(rows, 1), 29 * STEP)
+    window.add(0, 1, corrected(rows.slice(3, 1), 4, 30 * STEP), 40 * STEP)
+    window.add(0, 2, corrected(rows.slice(3, 1), 4, 30 * STEP), 41 * STEP)
+    assert window.ready(30) == 29 * STEP
+    assert window.ready(31) is None
+    before, after = window.dataset(29 * STEP), window.dataset(40 * STEP)
+    assert before is not None
+    assert after is not None
+    assert before.num_rows == after.num_rows == 30
+    labels = [
+        dict(zip(*(rows.column(name).to_pylist() for name in (b.POSITION, b.LABEL)), strict=True))
+        for rows in (before, after)
+    ]
+    assert {each for each in labels[0] if labels[0][each] != labels[1][each]} == {3}
+    assert after.column(b.POSITION).to_pylist()[-1] == 3
+
+
+def test_an_earlier_cut_gives_the_same_rows_when_the_window_was_trimmed() -> None:
+    window = Window(NAMES, 1, 20, 0)
+    for first in range(0, 60, 10):
+        window.add(0, first, revised(labelled(first, 10), 0), (first + 9) * STEP)
+    window.add(0, 60, corrected(labelled(50, 10), 1, 10 * STEP), 70 * STEP)
+    before = window.dataset(59 * STEP)
+    assert window.trim()
+    after = window.dataset(59 * STEP)
+    assert before is not None
+    assert after is not None
+    assert before.num_rows == after.num_rows == 20
+    assert before.equals(after)
+    newest_of_all = window.dataset(70 * STEP - 1)
+    assert newest_of_all is not None
+    assert newest_of_all.num_rows == 20
 
 
 def test_the_newest_rows_are_sorted_by_label_time_source_position_and_row() -> None:
