@@ -31,14 +31,13 @@ def rows_again(log: LogReader, partition: int, restored: Message | None, reach: 
         reach: How much older than the newest row a row may be and still count, milliseconds.
     """
     headers = None if restored is None else story(restored)
-    through = b.Through() if headers is None or headers.through is None else headers.through
-    newest = through.highest.get(b.EVENTS)
-    if headers is None or newest is None:  # retention deleted every output: what was committed was covered
+    if headers is None or headers.through is None:  # retention deleted every output: what was committed was covered
         last = (log.committed(Place(INPUT, partition)) or 0) - 1
         yield from _gathered(_taken(log, Fold((INPUT,)), partition, last))
         return
-    tops, last = through.tops.get(b.EVENTS, {}), headers.coverage[INPUT][1]
-    taken = _taken(log, _begin(log, Place(OUTPUT, partition), newest - reach), partition, last)
+    newest, tops = headers.through.highest.get(b.EVENTS), headers.through.tops.get(b.EVENTS, {})
+    fold = Fold((INPUT,)) if newest is None else _begin(log, Place(OUTPUT, partition), newest - reach)
+    taken = _taken(log, fold, partition, headers.coverage[INPUT][1])
     yield from _gathered(_held(rows, tops) for rows in taken)
 
 

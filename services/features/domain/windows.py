@@ -50,7 +50,9 @@ class Windows:
         """
         highest = np.maximum(np.maximum.accumulate(times), self._highest)
         parts = [
-            self._part(names.slice(start, stop - start), times[start:stop], highest[start:stop], _cut(values, start, stop))
+            self._part(
+                names.slice(start, stop - start), times[start:stop], highest[start:stop], _cut(values, start, stop)
+            )
             for start, stop in self._parts(names, highest)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._windows}

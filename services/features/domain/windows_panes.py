@@ -32,7 +32,7 @@ PARTS = {
     "last": ("last",),
     "since": ("newest",),
 }
-"""What a pane keeps per aggregate besides its number of rows; `off` and `square` are sums of x - first and its square."""
+"""What a pane keeps per aggregate besides its number of rows; `off`, `square`: sums of x - first and its square."""
 
 _EMPTY = {"min": np.nan, "max": np.nan, "newest": NEVER}
 _RUNNING: dict[str, np.ufunc] = {"sum": np.add, "off": np.add, "square": np.add, "min": np.fmin, "max": np.fmax}
@@ -98,9 +98,7 @@ class Panes:
         self._write(new, running)
         return {each: _fold(each, there, cells, rows.times) for each in self._aggregates}
 
-    def _running(
-        self, new: _Counted, values: Floats, times: Ints
-    ) -> dict[str, npt.NDArray[np.generic]]:
+    def _running(self, new: _Counted, values: Floats, times: Ints) -> dict[str, npt.NDArray[np.generic]]:
         """State of each counted row's pane right behind it."""
         at = new.slots[new.starts], new.panes[new.starts] % self._ring
         known = self._index[at] == new.panes[new.starts]
@@ -230,9 +228,7 @@ def _later(known: Floats, new: Floats) -> Floats:
     return np.where(np.isnan(new), known, new)
 
 
-def _deviation(
-    there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], rows: Ints
-) -> Floats:
+def _deviation(there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], rows: Ints) -> Floats:
     """Sample standard deviation; panes are merged by their means and squares, so that nothing large cancels."""
     count, mean, square = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     held = np.where(there, cells["rows"], 0).astype(np.float64)

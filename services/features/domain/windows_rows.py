@@ -54,9 +54,7 @@ class LastRows:
             return {each: np.full(len(values), np.nan) for each in self._aggregates}
         return self._folds(rows, line_values[before], line_times[before])
 
-    def _line(
-        self, slots: Ints, ends: Ints, at: Ints, values: Floats, times: Ints
-    ) -> tuple[Floats, Ints]:
+    def _line(self, slots: Ints, ends: Ints, at: Ints, values: Floats, times: Ints) -> tuple[Floats, Ints]:
         """Of each entity what is kept and behind it what is new, one entity after the other."""
         total = int(ends[-1]) if len(ends) else 0
         old = np.ones(total, bool)
@@ -78,9 +76,7 @@ class LastRows:
         return {each: _fold(each, there, values, times, rows.times, count) for each in self._aggregates}
 
 
-def _fold(
-    aggregate: str, there: npt.NDArray[np.bool_], values: Floats, times: Ints, now: Ints, count: Ints
-) -> Floats:
+def _fold(aggregate: str, there: npt.NDArray[np.bool_], values: Floats, times: Ints, now: Ints, count: Ints) -> Floats:
     if aggregate == "count":
         return count.astype(np.float64)
     empty = np.where(count > 0, 1.0, np.nan)

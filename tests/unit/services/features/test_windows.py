@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -55,7 +56,7 @@ def streams(draw: st.DrawFn) -> list[Row]:
 def run(windows: Windows, rows: Sequence[Row], cuts: Sequence[int]) -> list[dict[str, float]]:
     edges = [0, *sorted({min(each, len(rows)) for each in cuts} - {0, len(rows)}), len(rows)]
     out: list[dict[str, float]] = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = rows[start:stop]
         found = windows.step(
             pa.array([row.entity for row in part], pa.string()),
