@@ -44,7 +44,7 @@ class Entities:
         places = self._known(distinct)
         new = np.flatnonzero(places < 0)[: self.limit - len(self._slots)]
         places[new] = [self._let_in(distinct[each]) for each in new.tolist()]
-        slots = places[coded.indices.to_numpy()]
+        slots: Ints = places[coded.indices.to_numpy()]
         np.maximum.at(self._newest, slots[slots >= 0], times[slots >= 0])
         return slots
 

@@ -7,9 +7,10 @@ line of a matrix that numpy accumulates along.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -206,26 +207,40 @@ def _fold(
     aggregate: str, there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], times: Ints
 ) -> Floats:
     """One number per window of its panes; a loop over panes, because the order of additions is part of the result."""
-    rows = np.where(there, cells["rows"], 0).sum(axis=0)
+    rows: Ints = np.where(there, cells["rows"], 0).sum(axis=0)
     empty = np.where(rows > 0, 1.0, np.nan)
     if aggregate == "count":
         return rows.astype(np.float64)
     if aggregate in {"sum", "mean"}:
-        total = reduce(np.add, np.where(there, cells["sum"], 0.0)) * empty
-        return total if aggregate == "sum" else total / np.maximum(rows, 1)
+        total = folded(np.add, np.where(there, cells["sum"], 0.0)) * empty
+        mean: Floats = total / np.maximum(rows, 1)
+        return total if aggregate == "sum" else mean
     if aggregate == "std":
         return _deviation(there, cells, rows)
     if aggregate == "since":
-        newest = np.where(there, cells["newest"], NEVER).max(axis=0)
-        return np.maximum(times - newest, 0) / 1_000 * empty
+        return passed(times, np.where(there, cells["newest"], NEVER)) * empty
     if aggregate == "last":
-        return reduce(_later, np.where(there, cells["last"], np.nan))
+        return folded(later, np.where(there, cells["last"], np.nan))
     extreme = np.where(there, cells[aggregate], np.nan)
-    return reduce(np.fmin if aggregate == "min" else np.fmax, extreme)
+    return folded(np.fmin if aggregate == "min" else np.fmax, extreme)
 
 
-def _later(known: Floats, new: Floats) -> Floats:
-    return np.where(np.isnan(new), known, new)
+def folded(how: Callable[[Any, Any], Any], lines: Floats) -> Floats:
+    """The lines one after the other: the order is part of the result, and numpy's own sum has another per shape."""
+    out: Floats = reduce(how, lines)
+    return out
+
+
+def passed(now: Ints, times: Ints) -> Floats:
+    """Seconds since the newest of each column of times, none where it is ahead."""
+    seconds: Floats = np.maximum(now - times.max(axis=0), 0) / 1_000
+    return seconds
+
+
+def later(known: Floats, new: Floats) -> Floats:
+    """The new number where there is one."""
+    out: Floats = np.where(np.isnan(new), known, new)
+    return out
 
 
 def _deviation(there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], rows: Ints) -> Floats:

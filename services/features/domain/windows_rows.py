@@ -5,13 +5,15 @@ They are the last ones that arrived; of them those count that are in the window'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from services.features.domain.windows_panes import NEVER, Floats, Ints, Rows
+from services.features.domain.windows_panes import NEVER, Floats, Ints, Rows, folded, later, passed
+
+_ONE: dict[str, Callable[[Any, Any], Any]] = {"min": np.fmin, "max": np.fmax, "last": later}
 
 
 class LastRows:
@@ -81,27 +83,19 @@ def _fold(aggregate: str, there: npt.NDArray[np.bool_], values: Floats, times: I
         return count.astype(np.float64)
     empty = np.where(count > 0, 1.0, np.nan)
     if aggregate == "since":
-        newest = np.where(there, times, NEVER).max(axis=0)
-        return np.maximum(now - newest, 0) / 1_000 * empty
+        return passed(now, np.where(there, times, NEVER)) * empty
     if aggregate in {"sum", "mean", "std"}:
         return _moments(aggregate, np.where(there, values, 0.0), there, count) * empty
-    known = np.where(there, values, np.nan)
-    how = {"min": np.fmin, "max": np.fmax, "last": _later}[aggregate]
-    return reduce(how, known)
+    return folded(_ONE[aggregate], np.where(there, values, np.nan))
 
 
 def _moments(aggregate: str, values: Floats, there: npt.NDArray[np.bool_], count: Ints) -> Floats:
-    """Added up one after the other: the order is part of the result, and numpy's own sum has another per shape."""
-    total = reduce(np.add, values)
+    total = folded(np.add, values)
     if aggregate == "sum":
         return total
     mean = total / np.maximum(count, 1)
     if aggregate == "mean":
         return mean
     apart = np.where(there, values - mean, 0.0)
-    square = reduce(np.add, apart * apart)
+    square = folded(np.add, apart * apart)
     return np.where(count > 1, np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
-
-
-def _later(known: Floats, new: Floats) -> Floats:
-    return np.where(np.isnan(new), known, new)

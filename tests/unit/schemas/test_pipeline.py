@@ -205,7 +205,7 @@ def test_a_window_that_cannot_be_one_is_refused_in_its_line(window: str, says: s
 
 def test_windows_need_an_owner() -> None:
     windowed = SMALL + "  day: {mean: price, over: 24h}\n"
-    with pytest.raises(PipelineError, match="add events.entity, or `windows: "):
+    with pytest.raises(PipelineError, match=r"add events\.entity, or `windows"):
         parse(windowed)
     assert parse(windowed + "windows: {per: partition}\n").feature_types["day"] == "number"
 
