@@ -138,7 +138,7 @@ def bits(value: float) -> bytes:
     return b"null" if math.isnan(value) else struct.pack("<d", value)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(streams(), st.lists(st.integers(0, 60), max_size=8))
 def test_windows_are_what_their_definition_says_bit_for_bit(rows: list[Row], cuts: list[int]) -> None:
     out = run(Windows(WINDOWS, LATENESS, 100), rows, cuts)
@@ -149,7 +149,7 @@ def test_windows_are_what_their_definition_says_bit_for_bit(rows: list[Row], cut
             assert same(ours, expected, window, scale), (name, index, ours, expected)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(streams(), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 2))
 def test_no_cutting_into_batches_changes_a_bit(rows: list[Row], cuts: list[int], entities: int) -> None:
     whole = run(Windows(WINDOWS, LATENESS, entities), rows, [])
@@ -159,7 +159,7 @@ def test_no_cutting_into_batches_changes_a_bit(rows: list[Row], cuts: list[int],
     assert told[0] == told[1] == told[2]
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(streams())
 def test_a_fold_that_begins_where_nothing_counts_any_more_ends_in_the_same_state(rows: list[Row]) -> None:
     """What restart relies on: everything before the first row within reach of the newest one may be left out."""

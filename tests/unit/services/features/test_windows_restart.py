@@ -155,7 +155,7 @@ def written(on: MemoryBroker) -> Iterator[tuple[Row, str]]:
         yield from bits(b.decode(message.value)).items()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(events(), STEPS, st.integers(1, 20), st.sampled_from([1_500, b.MAX_BYTES]))
 def test_every_row_has_the_bits_of_an_undisturbed_run(
     script: list[tuple[Place, bytes]], steps: list[tuple[str, int]], size: int, most: int
