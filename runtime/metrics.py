@@ -37,6 +37,9 @@ class Metrics:
         self._ended = self._without = 0
         self.duplicates = self._counter("headrace_duplicate_rows", "Rows and labels that repeat an id", "stream")
         self.late = self._counter("headrace_late_rows", "Rows behind the watermark by more than the lateness", "stream")
+        self.windowless = self._counter(
+            "headrace_windowless_rows", "Rows without window features: their entity is one more than windows.entities"
+        )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")

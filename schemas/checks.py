@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas import sql
+from schemas import sql, windows
 from schemas.sql_functions import Kind
 from schemas.sql_tokens import near as suggestion
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from schemas.spec import Pipeline
 
-__all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "suggestion"]
+__all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "suggestion", "windowed"]
 
 Place = tuple[str, ...]
 Problem = tuple[Place, str]
@@ -34,9 +34,17 @@ def contradictions(spec: Pipeline) -> list[Problem]:
 
 
 def compiled(spec: Pipeline) -> dict[str, sql.Expression]:
-    """The features' expressions, ready to evaluate; SqlError where one is wrong."""
+    """The features over one event, ready to evaluate; SqlError where one is wrong."""
     kinds = column_kinds(spec)
-    return {name: sql.compile_text(str(text), kinds) for name, text in spec.features.items()}
+    texts = {name: text for name, text in spec.features.items() if isinstance(text, str)}
+    return {name: sql.compile_text(text, kinds) for name, text in texts.items()}
+
+
+def windowed(spec: Pipeline) -> dict[str, windows.Window]:
+    """The features over windows; WindowError where one is wrong."""
+    kinds = column_kinds(spec)
+    forms = {name: form for name, form in spec.features.items() if not isinstance(form, str)}
+    return {name: windows.read(form, kinds) for name, form in forms.items()}
 
 
 def column_kinds(spec: Pipeline) -> dict[str, Kind]:
@@ -105,11 +113,19 @@ def _absent(spec: Pipeline) -> Iterator[Problem]:
 def _features(spec: Pipeline) -> Iterator[Problem]:
     kinds = column_kinds(spec)
     for name, text in spec.features.items():
-        if isinstance(text, dict):
-            mend = "write a SQL expression over the event"
-            yield ("features", name), f"a window feature is not supported yet; {mend}"
-            continue
         try:
-            sql.compile_text(text, kinds)
+            if isinstance(text, dict):
+                windows.read(text, kinds)
+                yield from _owned(spec, name)
+            else:
+                sql.compile_text(text, kinds)
+        except windows.WindowError as error:
+            yield ("features", name), str(error)
         except sql.SqlError as error:
             yield ("features", name), f"{text!r}: {error}"
+
+
+def _owned(spec: Pipeline, name: str) -> Iterator[Problem]:
+    if spec.events.entity is None and spec.windows.per == "entity":
+        mend = "add events.entity, or `windows: {per: partition}` for one window per partition"
+        yield ("features", name), f"a window is per entity, and events.entity is not given: {mend}"

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from schemas.checks import compiled
+from schemas.checks import compiled, windowed
 from schemas.evolution_rules import RULES, Verdict
 from schemas.quantities import duration
 from schemas.spec import FieldSpec, Spec
 from schemas.sql import Expression
+from schemas.windows import Window
 
 if TYPE_CHECKING:
     from schemas.spec import Pipeline
@@ -57,11 +58,14 @@ class Definition:
     """A feature as it is written, and what it computes."""
 
     text: str
-    expression: Expression
+    expression: Expression | Window
 
     def means(self, other: Definition) -> bool:
         """Whether both compute the same from the same columns, blanks and upper case aside."""
-        return self.expression.kind == other.expression.kind and self.expression.expr.meta.eq(other.expression.expr)
+        ours, theirs = self.expression, other.expression
+        if isinstance(ours, Window) or isinstance(theirs, Window):
+            return isinstance(ours, Window) and isinstance(theirs, Window) and ours.means(theirs)
+        return ours.kind == theirs.kind and ours.expr.meta.eq(theirs.expr)
 
     def __str__(self) -> str:
         """As it is written."""
@@ -81,8 +85,11 @@ def refusals(changes: Iterable[Change]) -> list[Change]:
 def _spelt_out(spec: Pipeline) -> Pipeline:
     """With the id among the fields, listed or not, and with the features' meaning beside their text."""
     events = spec.events.model_copy(update={"fields": spec.event_fields})
-    means = compiled(spec)
-    features = {name: Definition(str(text), means[name]) for name, text in spec.features.items()}
+    means: dict[str, Expression | Window] = {**compiled(spec), **windowed(spec)}
+    features = {
+        name: Definition(text if isinstance(text, str) else str(means[name]), means[name])
+        for name, text in spec.features.items()
+    }
     return spec.model_copy(update={"events": events, "features": features})
 
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.checks import compiled, contradictions
+from schemas.checks import compiled, contradictions, windowed
 from schemas.quantities import Duration, PositiveDuration, Rate, RateText
 
 ESTIMATORS = ("hist_gradient_boosting", "logistic_regression")
@@ -130,14 +130,12 @@ class LabelsSpec(Spec):
 class WindowsSpec(Spec):
     """State of the window features."""
 
-    per: Literal["entity", "partition"] = Field(default="entity", description="Owner of a window.")
-    entities: int = Field(default=1_000_000, ge=1, description="Most entities kept.")
-
-    @model_validator(mode="after")
-    def _only_the_default(self) -> Self:
-        if self.per != "entity" or self.entities != 1_000_000:  # noqa: PLR2004 - the default
-            raise later("windows other than the default", "leave the block out")
-        return self
+    per: Literal["entity", "partition"] = Field(
+        default="entity", description="Owner of a window; one per partition depends on how rows are spread."
+    )
+    entities: int = Field(
+        default=1_000_000, ge=1, description="Most entities kept per partition; rows of more have no windows."
+    )
 
 
 class ModelSpec(Spec):
@@ -256,7 +254,7 @@ class Pipeline(Spec):
     events: EventsSpec
     labels: LabelsSpec
     features: dict[FeatureName, Definition] = Field(
-        min_length=1, max_length=1_000, description="SQL expression over the event, by name."
+        min_length=1, max_length=1_000, description="SQL expression over the event or window, by name."
     )
     windows: WindowsSpec = WindowsSpec()
     model: ModelSpec = ModelSpec()
@@ -288,8 +286,8 @@ class Pipeline(Spec):
 
     @property
     def longest_window(self) -> int:
-        """How far a feature looks back, milliseconds: not at all so far, features are expressions over one event."""
-        return 0
+        """How far a feature looks back, late rows and whole panes included, milliseconds; 0: none does."""
+        return max((each.reach(self.drift.lateness) for each in windowed(self).values()), default=0)
 
     @cached_property
     def classes(self) -> tuple[bool | str, ...]:
@@ -326,9 +324,8 @@ class Pipeline(Spec):
     @cached_property
     def feature_types(self) -> dict[str, FeatureType]:
         """What a model sees of each feature: numbers and booleans are `number`."""
-        return {
-            name: "category" if expression.kind == "text" else "number" for name, expression in compiled(self).items()
-        }
+        kinds = {name: expression.kind for name, expression in compiled(self).items()}
+        return {name: "category" if kinds.get(name) == "text" else "number" for name in self.features}
 
 
 IMPLICIT_ID = FieldSpec(type="text", max_length=256)

@@ -8,13 +8,14 @@ import pyarrow as pa
 
 from runtime.fold import slowest, watermark
 from runtime.metrics import Metrics
-from runtime.ports import LogReader, Outgoing, Place, Polled
+from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Decoded, Stage, Taken, decode, gathered, parted, rounds
 from schemas import batch as b
 from schemas.pipeline import Pipeline
 from services.features.domain.computing import Computation
 from services.features.domain.waiting import Spill
 from services.features.joining import INPUTS, Joiner
+from services.features.windowing import rows_again
 
 Messages = Mapping[str, Sequence[Decoded]]
 
@@ -43,7 +44,7 @@ class Features:
     def restore(self, place: Place, log: LogReader) -> Sequence[Outgoing]:
         """Both inputs of the join are restored with the first of them."""
         if place.topic == "records":
-            self._stage.restore(place.partition, log)
+            self._rebuild(place.partition, self._stage.restore(place.partition, log), log)
             return ()
         if place.partition in self._joiners:
             return ()
@@ -82,13 +83,23 @@ class Features:
         """Drop what is known of a lost partition."""
         if place.topic == "records":
             self._stage.forget(place.partition)
+            self._computation.forget(place.partition)
         else:
             self._joiners.pop(place.partition, None)
+
+    def _rebuild(self, partition: int, restored: Message | None, log: LogReader) -> None:
+        """Windows are what the rows make of them: they are computed again, and nobody hears of it."""
+        self._computation.begin(partition)
+        if self._spec.longest_window:
+            for rows in rows_again(log, partition, restored, self._spec.longest_window):
+                self._computation.compute(rows, [(partition, rows.num_rows)])
 
     def _compute(self, partitions: Mapping[int, Messages]) -> Iterator[Outgoing]:
         lanes = [(each, self._stage.take(each, of["records"])) for each, of in partitions.items() if "records" in of]
         for turn in rounds(lanes):
-            rows = self._computation.compute(gathered(turn))
+            refused = self._computation.refused
+            rows = self._computation.compute(gathered(turn), [(each, taken.batch.num_rows) for each, taken in turn])
+            self._metrics.windowless.inc(self._computation.refused - refused)
             self._metrics.rows.labels("features").inc(rows.num_rows)
             self._metrics.late.labels(b.EVENTS).inc(sum(late(taken, self._spec.drift.lateness) for _, taken in turn))
             for part in parted(turn, rows):

@@ -2,38 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from schemas import batch as b
 from schemas.batch import IDENTITY
+from schemas.checks import windowed
 from schemas.columns import completed, feature_columns
 from schemas.events import arrow_schema
-from schemas.expressions import Expressions
+from schemas.expressions import Expressions, over
 from schemas.pipeline import Pipeline
+from services.features.domain.windows import Windows
+from services.features.domain.windows_panes import Floats
+
+Lanes = Sequence[tuple[int, int]]
+"""Partitions and how many rows each has in a batch, one behind the other."""
 
 
 class Computation:
-    """The declared features of a pipeline.
+    """The declared features of a pipeline, and the state of its windows per partition.
 
     Args:
         spec: The pipeline.
     """
 
     def __init__(self, spec: Pipeline) -> None:
-        self._expressions = Expressions(spec)
+        self._expressions = Expressions(spec, windows=True)
         self._fields = {field.name: field.type for field in arrow_schema(spec)}
+        self._windowed = windowed(spec)
+        self._lateness, self._limits = spec.drift.lateness, spec.windows
+        self._windows: dict[int, Windows] = {}
         self.schema = pa.schema([*IDENTITY, *feature_columns(spec).items()])
 
-    def compute(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Identity and features of each row, in the same order; fields that came later than the row are null."""
-        events = completed(batch, self._fields)
-        frame = self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(events)))
-        identity = [batch.column(name) for name, _ in IDENTITY]
-        features = [frame.get_column(field.name).to_arrow() for field in list(self.schema)[len(IDENTITY) :]]
+    def begin(self, partition: int) -> None:
+        """Begin with a partition whose windows have seen nothing."""
+        if self._windowed:
+            limit = self._limits.entities if self._limits.per == "entity" else 1
+            self._windows[partition] = Windows(self._windowed, self._lateness, limit)
+
+    def forget(self, partition: int) -> None:
+        """Drop the windows of a lost partition."""
+        self._windows.pop(partition, None)
+
+    @property
+    def refused(self) -> int:
+        """Rows so far that have no windows, because their entity found no place."""
+        return sum(each.refused for each in self._windows.values())
+
+    def compute(self, batch: pa.RecordBatch, lanes: Lanes) -> pa.RecordBatch:
+        """Identity and features of each row, in the same order; fields that came later than the row are null.
+
+        Windows are of the rows before each row, in the order of the calls; then the row counts in them.
+        """
+        frame = self._evaluated(batch)
+        found: dict[str, pa.Array] = {name: frame.get_column(name).to_arrow() for name in frame.columns}
+        if self._windowed:
+            found |= self._looked_back(batch, frame, lanes)
+        columns = [batch.column(name) for name, _ in IDENTITY]
+        columns += [found[field.name] for field in list(self.schema)[len(IDENTITY) :]]
         typed = [
             values if values.type == field.type else values.cast(field.type)
-            for values, field in zip([*identity, *features], self.schema, strict=True)
+            for values, field in zip(columns, self.schema, strict=True)
         ]
         return pa.RecordBatch.from_arrays(typed, schema=self.schema)
+
+    def _evaluated(self, batch: pa.RecordBatch) -> pl.DataFrame:
+        events = completed(batch, self._fields)
+        return self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(events)))
+
+    def _looked_back(self, batch: pa.RecordBatch, frame: pl.DataFrame, lanes: Lanes) -> dict[str, pa.Array]:
+        values = {
+            each.of: frame.get_column(over(each.of)).cast(pl.Float64).fill_null(np.nan).to_numpy()
+            for each in self._windowed.values()
+            if each.value is not None
+        }
+        parts, start = [], 0
+        for partition, rows in lanes:
+            parts.append(self._step(partition, batch.slice(start, rows), _cut(values, start, rows)))
+            start += rows
+        return {
+            name: pa.array(np.concatenate([part[name] for part in parts]), from_pandas=True) for name in self._windowed
+        }
+
+    def _step(self, partition: int, batch: pa.RecordBatch, values: Mapping[str, Floats]) -> Mapping[str, Floats]:
+        whole = pa.array([""], pa.string()).take(pa.array(np.zeros(batch.num_rows, np.int64)))
+        names = batch.column(b.ENTITY) if self._limits.per == "entity" else whole
+        times = batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return self._windows[partition].step(names, times, values)
+
+
+def _cut(values: Mapping[str, Floats], start: int, rows: int) -> dict[str, Floats]:
+    return {name: each[start : start + rows] for name, each in values.items()}

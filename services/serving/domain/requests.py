@@ -63,6 +63,7 @@ class Reader:
         self._event = event_decoder(spec)
         self._schema = arrow_schema(spec)
         self._expressions = Expressions(spec)
+        self._windowed = spec.longest_window > 0
         self._request = msgspec.json.Decoder(_Request)
 
     def read(self, body: bytes) -> tuple[list[msgspec.Struct], pa.RecordBatch]:
@@ -71,6 +72,9 @@ class Reader:
         Raises:
             Wrong: With the problems of all events.
         """
+        if self._windowed:
+            what = "this pipeline has windows over earlier events, which a request does not bring; not supported yet"
+            raise Wrong([Problem("windows", what, "$", "send the event to the topic of events")], 501)
         events = self._events(self._raw(body))
         batch = pa.RecordBatch.from_arrays(to_columns(events, self._spec), schema=self._schema)
         features = self._expressions.compute(pl.DataFrame(pl.from_arrow(batch)))

@@ -83,6 +83,7 @@ FINE: dict[str, tuple[Edit, str]] = {
     "the id among the fields": (first("events.fields", "order", {"type": "text"}), "events.fields.order.max_length"),
     "a later horizon": (put("labels.horizon", "48h"), "labels.horizon"),
     "a new feature": (put("features.heavy", "weight * 2"), "features.heavy"),
+    "a new window": (put("features.often", {"count": "*", "over": "1h"}), "features.often"),
     "blanks in a feature": (put("features.share", "discount/NULLIF( amount,0 )"), "features.share"),
     "another estimator": (put("model.estimator", "logistic_regression"), "model.estimator"),
     "parameters": (put("model.params", {"C": 2}), "model.params"),
@@ -120,6 +121,25 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "a feature less": (put("features.share", None), "features.share"),
     "other panes": (put("drift.pane", "2m"), "drift.pane"),
 }
+
+
+WINDOWED = put("features.spent", {"sum": "amount / 2", "over": "24h"})
+
+
+@pytest.mark.parametrize(
+    ("window", "verdict"),
+    [
+        ({"sum": "amount/2", "over": "1d"}, ["fine"]),
+        ({"sum": "amount / 2", "over": "23h"}, ["refused"]),
+        ({"sum": "amount / 2", "over": "9 rows", "within": "24h"}, ["refused"]),
+        ({"mean": "amount / 2", "over": "24h"}, ["refused"]),
+        ({"sum": "amount / 3", "over": "24h"}, ["refused"]),
+        ("amount / 2", ["refused"]),
+    ],
+)
+def test_a_window_is_its_definition_for_ever(window: object, verdict: list[str]) -> None:
+    found = compare(spec(WINDOWED), spec(put("features.spent", window)))
+    assert [(each.path, each.verdict) for each in found] == [("features.spent", each) for each in verdict]
 
 
 def spec(*edits: Edit) -> Pipeline:

@@ -102,7 +102,7 @@ def test_defaults_are_those_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("hour: extract(hour from observed_at)", "mean: {mean: price, over: 24h}"),
+        ("hour: extract(hour from observed_at)", "mean: {mean: label, over: 24h}"),
         ("  mature: 0s", "  mature: 1h"),
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
@@ -115,7 +115,6 @@ def test_defaults_are_those_of_the_design() -> None:
         ("members: 1", "members: 6"),
         ("window: 20000", "window: all"),
         ("window: 20000", "window: 30d"),
-        ("per: entity", "per: partition"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str) -> None:
@@ -183,6 +182,44 @@ def test_a_mistake_names_line_place_and_mend(old: str, new: str, says: str) -> N
 )
 def test_a_mistake_is_found_in_its_line(old: str, new: str) -> None:
     assert refused(old, new).startswith(f"p.yaml:{line_of(old)}: ")
+
+
+@pytest.mark.parametrize(
+    ("window", "says"),
+    [
+        ("{mean: prise, over: 24h}", "'prise': there is no field 'prise' in events.fields (did you mean price?)"),
+        ("{mean: region, over: 24h}", "'region' is a text; mean is over numbers"),
+        ("{median: price, over: 24h}", "a window has exactly one of count, sum, mean"),
+        ("{mean: price, max: price, over: 24h}", "a window has exactly one of"),
+        ("{mean: price}", "`over` is missing"),
+        ("{mean: price, over: 24}", "24 is not a duration"),
+        ("{mean: price, over: 0s}", "24ms are the shortest window"),
+        ("{mean: price, over: 100 rows}", "add `within: 7d`"),
+        ("{mean: price, over: 0 rows, within: 7d}", "write 1 to 1000 rows"),
+        ("{mean: price, over: 24h, within: 7d}", "`within` bounds a number of rows"),
+        ("{mean: price, over: 24h, per: entity}", "'per' is not a part of a window"),
+        ('{mean: "*", over: 24h}', 'mean of "*" is not a number'),
+        ("{mean: label, over: 24h}", "over the labels that had arrived is not supported yet"),
+    ],
+)
+def test_a_window_that_cannot_be_one_is_refused_in_its_line(window: str, says: str) -> None:
+    message = refused("extract(hour from observed_at)", window)
+    assert says in message
+    assert message.startswith(f"p.yaml:{line_of('hour:')}: features.hour: ")
+
+
+def test_windows_need_an_owner() -> None:
+    windowed = SMALL + "  day: {mean: price, over: 24h}\n"
+    with pytest.raises(PipelineError, match=r"add events\.entity, or `windows"):
+        parse(windowed)
+    assert parse(windowed + "windows: {per: partition}\n").feature_types["day"] == "number"
+
+
+def test_the_longest_window_holds_whole_panes_and_late_rows() -> None:
+    text = WHOLE.replace("extract(hour from observed_at)", "{mean: price, over: 24h}")
+    spec = parse(text)
+    assert spec.longest_window == (25 * 3_600_000) + spec.drift.lateness
+    assert parse(WHOLE).longest_window == 0
 
 
 def test_each_mistake_has_its_own_line() -> None:

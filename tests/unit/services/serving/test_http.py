@@ -10,6 +10,7 @@ import pytest
 
 from runtime.errors import WrongSetup
 from schemas import batch as b
+from schemas.spec import WindowsSpec
 from services.serving.http import BODY_BYTES, PATH, PredictServer
 from tests.unit.services.serving.loop import Loop, features, spec
 
@@ -110,6 +111,17 @@ def test_too_large_a_request_is_refused(loop: Loop, server: PredictServer) -> No
     many = b'{"events": [' + b",".join([b"{}"] * 4001) + b"]}"
     assert ask(server, many)[0] == 413
     assert ask(server, b" " * (BODY_BYTES + 1))[0] == 413
+
+
+def test_a_request_to_a_pipeline_with_windows_is_refused_because_it_brings_no_earlier_events(loop: Loop) -> None:
+    loop.announce()
+    loop.run()
+    windows = {"features": {"often": {"count": "*", "over": "1h"}}, "windows": WindowsSpec(per="partition")}
+    server = PredictServer(loop.spec.model_copy(update=windows), lambda: loop.handler.pool, "127.0.0.1", 0)
+    server.start()
+    status, said, _ = ask(server, events(GOOD))
+    server.stop()
+    assert (status, said["problems"][0]["code"]) == (501, "windows")
 
 
 def test_other_paths_and_methods_are_refused_with_the_mend(server: PredictServer) -> None:
