@@ -8,10 +8,12 @@ import pytest
 
 from schemas.events import Reason, Rejection, event_decoder
 from schemas.pipeline import parse, template
+from schemas.sql_functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+FEATURES = (ROOT / "docs/features.md").read_text("utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -23,6 +25,12 @@ def test_the_request_in_the_readme_is_one_that_the_pipeline_of_init_takes() -> N
     assert events
     for event in events:
         assert not isinstance(decoder.decode(json.dumps(event).encode()), Rejection)
+
+
+def test_the_pipeline_in_the_page_on_features_is_valid_and_the_functions_are_all_there() -> None:
+    assert len(parse(FEATURES.split("```yaml\n")[1].split("```")[0]).feature_types) == 7
+    listed = FEATURES.split("these functions:")[1].split("- Every number")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == set(FUNCTIONS)
 
 
 def test_operations_explains_every_reason_of_a_dead_letter() -> None:
