@@ -1,4 +1,4 @@
-"""Window features of whole real streams are those that polars computes from the definition by joining rows and panes."""
+"""Window features of whole real streams are those that polars computes from the definition by joins with panes."""
 
 from __future__ import annotations
 
