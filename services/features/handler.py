@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import pyarrow as pa
-
 from runtime.fold import slowest, watermark
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
@@ -13,6 +11,7 @@ from runtime.stage import Decoded, Stage, Taken, decode, gathered, parted, round
 from schemas import batch as b
 from schemas.pipeline import Pipeline
 from services.features.domain.computing import Computation
+from services.features.domain.labelled import times
 from services.features.domain.waiting import Spill
 from services.features.joining import INPUTS, Joiner
 from services.features.windowing import rows_again
@@ -121,8 +120,7 @@ def late(taken: Taken, lateness: int) -> int:
     passed = watermark(taken.before.watermarks.get(b.EVENTS, {}))
     if passed is None:
         return 0
-    times = taken.batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return int((times < passed - lateness).sum())
+    return int((times(taken.batch) < passed - lateness).sum())
 
 
 def _by_partition(polled: Sequence[Polled]) -> dict[int, dict[str, list[Decoded]]]:

@@ -16,7 +16,8 @@ from schemas.columns import completed, feature_columns
 from schemas.events import arrow_schema
 from schemas.expressions import Expressions, over
 from schemas.pipeline import Pipeline
-from services.features.domain.windows import Windows
+from services.features.domain.labelled import times
+from services.features.domain.windows import Windows, cut
 from services.features.domain.windows_panes import Floats
 
 Lanes = Sequence[tuple[int, int]]
@@ -82,7 +83,7 @@ class Computation:
         }
         parts, start = [], 0
         for partition, rows in lanes:
-            parts.append(self._step(partition, batch.slice(start, rows), _cut(values, start, rows)))
+            parts.append(self._step(partition, batch.slice(start, rows), cut(values, start, start + rows)))
             start += rows
         return {
             name: pa.array(np.concatenate([part[name] for part in parts]), from_pandas=True) for name in self._windowed
@@ -91,9 +92,4 @@ class Computation:
     def _step(self, partition: int, batch: pa.RecordBatch, values: Mapping[str, Floats]) -> Mapping[str, Floats]:
         whole = pa.array([""], pa.string()).take(pa.array(np.zeros(batch.num_rows, np.int64)))
         names = batch.column(b.ENTITY) if self._limits.per == "entity" else whole
-        times = batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        return self._windows[partition].step(names, times, values)
-
-
-def _cut(values: Mapping[str, Floats], start: int, rows: int) -> dict[str, Floats]:
-    return {name: each[start : start + rows] for name, each in values.items()}
+        return self._windows[partition].step(names, times(batch), values)

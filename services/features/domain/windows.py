@@ -51,7 +51,7 @@ class Windows:
         highest = np.maximum(np.maximum.accumulate(times), self._highest)
         parts = [
             self._part(
-                names.slice(start, stop - start), times[start:stop], highest[start:stop], _cut(values, start, stop)
+                names.slice(start, stop - start), times[start:stop], highest[start:stop], cut(values, start, stop)
             )
             for start, stop in self._parts(names, highest)
         ]
@@ -118,5 +118,6 @@ def _state(key: Key, windows: Mapping[str, Window], lateness: int) -> Panes | La
     return Panes(pane, kept, aggregates) if key[2] is None else LastRows(key[2], pane, kept, aggregates)
 
 
-def _cut(values: Mapping[str, Floats], start: int, stop: int) -> dict[str, Floats]:
+def cut(values: Mapping[str, Floats], start: int, stop: int) -> dict[str, Floats]:
+    """Of each column the values from one row to another."""
     return {name: each[start:stop] for name, each in values.items()}
