@@ -34,7 +34,7 @@ SWITCH_SECONDS = 0.0005
 """A message passes five threads of a process; at Python's default each hand-over may wait 5 ms for the interpreter."""
 
 GC_THRESHOLDS = (10_000, 20, 500)
-"""Young objects not too rarely: kafka-python leaves a poll that timed out in a cycle; 50,000 such objects take 0.1 s.
+"""Young objects not too rarely: clients leave cycles behind, and 50,000 objects of them take 0.1 s to free.
 Old ones rarely: hundreds of thousands of waiting rows are in plain dicts, and looking through all is a pause, too."""
 
 ALLOCATOR = {-3: 32 << 20, -1: 64 << 20, -8: 1}

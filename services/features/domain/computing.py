@@ -90,6 +90,5 @@ class Computation:
         }
 
     def _step(self, partition: int, batch: pa.RecordBatch, values: Mapping[str, Floats]) -> Mapping[str, Floats]:
-        whole = pa.array([""], pa.string()).take(pa.array(np.zeros(batch.num_rows, np.int64)))
-        names = batch.column(b.ENTITY) if self._limits.per == "entity" else whole
+        names = batch.column(b.ENTITY) if self._limits.per == "entity" else pa.repeat("", batch.num_rows)
         return self._windows[partition].step(names, times(batch), values)
