@@ -34,8 +34,8 @@ class Entities:
 
     def fits(self, names: pa.Array) -> bool:
         """Whether there is a place for each that is new, without waiting for time."""
-        known = self._known(names.unique().to_pylist())
-        return len(self._slots) + int((known < 0).sum()) <= self.limit
+        left = self.limit - len(self._slots)
+        return len(names) <= left or self._new(names) <= left
 
     def place(self, names: pa.Array, times: Ints) -> Ints:
         """The place of each row's entity, -1 for one that is refused; new ones are let in as they appear."""
@@ -59,7 +59,7 @@ class Entities:
 
     def short(self, names: pa.Array) -> bool:
         """Whether there are more new ones than free places."""
-        return int((self._known(names.unique().to_pylist()) < 0).sum()) > len(self._free)
+        return len(names) > len(self._free) and self._new(names) > len(self._free)
 
     def grow(self) -> int:
         """Twice as many places; return how many."""
@@ -69,6 +69,9 @@ class Entities:
         self._names += [""] * (new - old)
         self._free += range(new - 1, old - 1, -1)
         return new
+
+    def _new(self, names: pa.Array) -> int:
+        return int((self._known(names.unique().to_pylist()) < 0).sum())
 
     def _known(self, distinct: list[str]) -> Ints:
         return np.fromiter(map(self._slots.get, distinct, repeat(-1)), np.int64, len(distinct))

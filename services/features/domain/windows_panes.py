@@ -8,7 +8,7 @@ line of a matrix that numpy accumulates along.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -38,6 +38,11 @@ PARTS = {
 _EMPTY = {"min": np.nan, "max": np.nan, "newest": NEVER}
 _RUNNING: dict[str, np.ufunc] = {"sum": np.add, "off": np.add, "square": np.add, "min": np.fmin, "max": np.fmax}
 
+CHUNK = 1_024
+"""Windows that are looked at together, so that their panes fit a processor's cache."""
+LONG = 16
+"""Rows of one entity and pane in a batch from which on they are a line of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -47,11 +52,18 @@ class Rows:
         slots: The entity's place in the state, -1 for one that was refused.
         times: Event times, milliseconds.
         highest: Highest event time of the partition up to and including each row.
+        order: Index of each row that was not refused, entity by entity.
     """
 
     slots: Ints
     times: Ints
     highest: Ints
+    order: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sort once for all windows."""
+        order = np.argsort(self.slots, kind="stable")
+        object.__setattr__(self, "order", order[np.searchsorted(self.slots[order], 0) :])
 
     def bounds(self, pane: int, kept: int) -> tuple[Ints, Ints]:
         """First and last pane of each row's window: the first is after the last for a row that came too late."""
@@ -70,10 +82,10 @@ class Panes:
 
     def __init__(self, pane: int, kept: int, aggregates: Iterable[str]) -> None:
         self._pane, self._kept, self._aggregates = pane, kept, tuple(aggregates)
-        self._ring = PANES + 2 + -(-kept // pane)
+        self._ring = 1 << (PANES + 1 + -(-kept // pane)).bit_length()
         names = {part for each in self._aggregates for part in PARTS[each]}
         self._index = np.full((0, self._ring), NEVER)
-        self._parts: dict[str, npt.NDArray[np.generic]] = {"rows": np.zeros((0, self._ring), np.int64)}
+        self._parts: dict[str, npt.NDArray[Any]] = {"rows": np.zeros((0, self._ring), np.int32)}
         self._parts |= {
             name: np.zeros((0, self._ring), np.int64 if name == "newest" else np.float64) for name in sorted(names)
         }
@@ -92,30 +104,34 @@ class Panes:
     def step(self, rows: Rows, values: Floats) -> dict[str, Floats]:
         """What each row's window is without the row itself, by aggregate, NaN for null; then the rows count."""
         first, last = rows.bounds(self._pane, self._kept)
-        counted = np.flatnonzero((rows.slots >= 0) & ~np.isnan(values) & (first <= last))
-        new = _Counted(counted, rows.slots[counted], last[counted])
-        running = self._running(new, values, rows.times)
-        there, cells = self._windows(rows.slots, first, last, new, running)
+        counts = ~np.isnan(values) & (first <= last)
+        new = Counted(rows.order[counts[rows.order]], rows.slots, last)
+        running = self._running(new, values[new.rows], rows.times[new.rows])
+        out = {each: np.full(len(values), np.nan) for each in self._aggregates}
+        for at in range(0, len(rows.order), CHUNK):
+            asking = rows.order[at : at + CHUNK]
+            there, cells = self._windows(asking, rows.slots[asking], first[asking], last[asking], new, running)
+            for name, found in _folds(self._aggregates, there, cells, rows.times[asking]).items():
+                out[name][asking] = found
         self._write(new, running)
-        return {each: _fold(each, there, cells, rows.times) for each in self._aggregates}
+        return out
 
-    def _running(self, new: _Counted, values: Floats, times: Ints) -> dict[str, npt.NDArray[np.generic]]:
+    def _running(self, new: Counted, value: Floats, times: Ints) -> dict[str, npt.NDArray[Any]]:
         """State of each counted row's pane right behind it."""
-        at = new.slots[new.starts], new.panes[new.starts] % self._ring
+        at = new.slots[new.starts], new.panes[new.starts] & self._ring - 1
         known = self._index[at] == new.panes[new.starts]
-        value, out = values[new.rows], {}
         before = {
             name: np.where(known, held[at], np.asarray(_EMPTY.get(name, 0), held.dtype))
             for name, held in self._parts.items()
         }
-        out["rows"] = before["rows"][new.group] + new.rank + 1
+        out: dict[str, npt.NDArray[Any]] = {"rows": before["rows"][new.group] + new.rank + 1}
         for name in self._parts:
             if name == "first":
                 out[name] = np.where(known, before[name], value[new.starts])[new.group]
             elif name == "last":
                 out[name] = value
             elif name == "newest":
-                out[name] = new.accumulate(np.maximum, before[name], times[new.rows])
+                out[name] = new.accumulate(np.maximum, before[name], times)
             elif name in {"sum", "min", "max"}:
                 out[name] = new.accumulate(_RUNNING[name], before[name], value)
         if "first" in out:
@@ -125,33 +141,39 @@ class Panes:
         return out
 
     def _windows(
-        self, slots: Ints, first: Ints, last: Ints, new: _Counted, running: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[np.generic]]]:
-        """The panes of each row's window as they were before it, shape (panes, rows), the oldest first."""
-        panes = last[None, :] - np.arange(PANES, -1, -1)[:, None]
-        wanted = (panes >= first[None, :]) & (slots >= 0)[None, :]
-        at = np.maximum(slots, 0)[None, :] * self._ring + panes % self._ring
-        there = wanted & (self._index.ravel()[at] == panes)
-        cells = {name: held.ravel()[at] for name, held in self._parts.items()}
-        here, found = new.before(panes, slots, wanted)
+        self, asking: Ints, slots: Ints, first: Ints, last: Ints, new: Counted, running: Mapping[str, npt.NDArray[Any]]
+    ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
+        """The panes of each row's window as they were before it, shape (rows, panes), the oldest first."""
+        panes = last[:, None] + np.arange(-PANES, 1)
+        at = (panes & self._ring - 1) + (slots * self._ring)[:, None]
+        there = self._index.ravel().take(at) == panes
+        cells = {name: held.ravel().take(at) for name, held in self._parts.items()}
+        here, found = new.before(asking, slots, panes)
         there.ravel()[here] = True
         for name, held in running.items():
             cells[name].ravel()[here] = held[found]
+        late = np.flatnonzero(first > last - PANES)
+        there[late] &= panes[late] >= first[late, None]
         return there, cells
 
-    def _write(self, new: _Counted, running: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def _write(self, new: Counted, running: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep the last state of each pane; of two that share a cell the younger one is written later and stays."""
         ends = new.ends - 1
         slots, panes = new.slots[ends], new.panes[ends]
-        newer = panes >= self._index[slots, panes % self._ring]
-        at = slots[newer], panes[newer] % self._ring
+        newer = panes >= self._index[slots, panes & self._ring - 1]
+        at = slots[newer], panes[newer] & self._ring - 1
         self._index[at] = panes[newer]
         for name, held in running.items():
             self._parts[name][at] = held[ends][newer]
 
 
-class _Counted:
+class Counted:
     """The rows that count, sorted by entity and pane, in the order of the log where both are the same.
+
+    Args:
+        rows: Index of each in the batch, entity by entity.
+        slots: Entities of all rows of the batch.
+        panes: Panes of all rows of the batch.
 
     Attributes:
         rows: Index of each in the batch.
@@ -164,90 +186,124 @@ class _Counted:
     """
 
     def __init__(self, rows: Ints, slots: Ints, panes: Ints) -> None:
-        order = np.lexsort((panes, slots))
-        self.rows, self.slots, self.panes = rows[order], slots[order], panes[order]
-        changes = np.flatnonzero((np.diff(self.slots) != 0) | (np.diff(self.panes) != 0)) + 1
-        self.starts = np.concatenate([np.zeros(min(1, len(rows)), np.int64), changes])
-        self.ends = np.concatenate([self.starts[1:], np.full(min(1, len(rows)), len(rows))])
-        self.group = np.repeat(np.arange(len(self.starts)), self.ends - self.starts)
+        self.slots, self.panes = slots[rows], panes[rows]
+        if ((self.slots[1:] == self.slots[:-1]) & (self.panes[1:] < self.panes[:-1])).any():
+            rows = rows[np.lexsort((self.panes, self.slots))]
+            self.panes = panes[rows]
+        self.rows = rows
+        another = (self.slots[1:] != self.slots[:-1]) | (self.panes[1:] != self.panes[:-1])
+        none = np.zeros(min(1, len(rows)), np.int64)
+        self.starts = np.concatenate([none, np.flatnonzero(another) + 1])
+        self.ends = np.concatenate([self.starts[1:], none + len(rows)])
+        sizes = self.ends - self.starts
+        self.group = np.repeat(np.arange(len(sizes)), sizes)
         self.rank = np.arange(len(rows)) - self.starts[self.group]
+        self._panes, self._wide = np.unique(self.panes), len(slots) + 1
+        codes = self.slots * len(self._panes) + np.searchsorted(self._panes, self.panes)
+        self._codes = codes * self._wide + self.rows
+        self._turns = [np.flatnonzero(self.rank == rank) for rank in range(1, min(int(sizes.max(initial=0)), LONG))]
+        self._long = np.flatnonzero(sizes > LONG).tolist()
 
-    def accumulate(
-        self, how: np.ufunc, before: npt.NDArray[np.generic], values: npt.NDArray[np.generic]
-    ) -> npt.NDArray[np.generic]:
-        """Fold of each group up to each row, strictly one after the other, begun with what was before."""
-        if not len(values):
-            return values
-        lines = np.zeros((len(self.starts), int(self.rank.max()) + 2), values.dtype)
-        lines[:, 0] = before
-        lines[self.group, self.rank + 1] = values
-        folded: npt.NDArray[np.generic] = how.accumulate(lines, axis=1)[self.group, self.rank + 1]
-        return folded
+    def accumulate(self, how: np.ufunc, before: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Fold of each group up to each row, strictly one after the other, begun with what was before.
 
-    def before(self, panes: Ints, slots: Ints, wanted: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Which wanted panes rows of this batch have touched before the asking row, and the last such row each."""
-        none = np.zeros(0, np.int64)
+        The second rows of all groups are one step, their third ones another; a long group is a line of its own.
+        """
+        out = np.array(values)
+        out[self.starts] = how(before, values[self.starts])
+        for turn in self._turns:
+            out[turn] = how(out[turn - 1], values[turn])
+        for each in self._long:
+            line = slice(self.starts[each] + LONG - 1, self.ends[each])
+            out[line] = how.accumulate(out[line])
+        return out
+
+    def before(self, asking: Ints, slots: Ints, panes: Ints) -> tuple[Ints, Ints]:
+        """Which panes of windows rows of this batch have touched before the asking row, and the last such row each.
+
+        Args:
+            asking: Index of each asking row in the batch, entity by entity.
+            slots: Its entity.
+            panes: The panes of its window, a line for each.
+        """
         if not len(self.rows):
-            return none, none
-        distinct = np.unique(self.panes)
-        asked = np.flatnonzero(wanted & (panes >= distinct[0]) & (panes <= distinct[-1]))
-        pane, row = panes.ravel()[asked], asked % len(slots)
-        rank = np.searchsorted(distinct, pane)
-        same = distinct[rank] == pane
-        asked, rank, row = asked[same], rank[same], row[same]
-        codes = self.slots * len(distinct) + np.searchsorted(distinct, self.panes)
-        wide = len(slots) + 1
-        sought = slots[row] * len(distinct) + rank
-        found = np.searchsorted(codes * wide + self.rows, sought * wide + row) - 1
-        hit = (found >= 0) & (codes[found] == sought)
-        return asked[hit], found[hit]
+            return self.rows, self.rows
+        follows = np.flatnonzero(np.diff(slots, prepend=slots[0]) == 0)  # an entity's first row has none before it
+        sought = panes[follows]
+        line, place = np.nonzero((sought >= self._panes[0]) & (sought <= self._panes[-1]))
+        pane, row = sought[line, place], follows[line]
+        rank = np.searchsorted(self._panes, pane)
+        code = slots[row] * len(self._panes) + rank
+        found = np.searchsorted(self._codes, code * self._wide + asking[row]) - 1
+        hit = (found >= 0) & (self._codes[found] // self._wide == code) & (self._panes[rank] == pane)
+        return (row * panes.shape[1] + place)[hit], found[hit]
+
+
+def _folds(
+    aggregates: Iterable[str], there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[Any]], times: Ints
+) -> dict[str, Floats]:
+    """One number per window of its panes."""
+    held: Ints = np.multiply(cells["rows"], there)
+    rows: Ints = held.sum(axis=1)
+    return {each: _fold(each, there, {**cells, "rows": held}, times, rows) for each in aggregates}
 
 
 def _fold(
-    aggregate: str, there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], times: Ints
+    aggregate: str, there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[Any]], times: Ints, rows: Ints
 ) -> Floats:
-    """One number per window of its panes; a loop over panes, because the order of additions is part of the result."""
-    rows: Ints = np.where(there, cells["rows"], 0).sum(axis=0)
-    empty = np.where(rows > 0, 1.0, np.nan)
     if aggregate == "count":
         return rows.astype(np.float64)
+    empty = np.where(rows > 0, 1.0, np.nan)
     if aggregate in {"sum", "mean"}:
-        total = folded(np.add, np.where(there, cells["sum"], 0.0)) * empty
+        total = folded(np.add, or_zero(cells["sum"], there)) * empty
         mean: Floats = total / np.maximum(rows, 1)
         return total if aggregate == "sum" else mean
     if aggregate == "std":
-        return _deviation(there, cells, rows)
+        return _deviation(cells, rows)
     if aggregate == "since":
         return passed(times, np.where(there, cells["newest"], NEVER)) * empty
     if aggregate == "last":
-        return folded(later, np.where(there, cells["last"], np.nan))
-    extreme = np.where(there, cells[aggregate], np.nan)
-    return folded(np.fmin if aggregate == "min" else np.fmax, extreme)
+        return last_of(or_null(cells["last"], there))
+    extreme: Floats = _RUNNING[aggregate].reduce(or_null(cells[aggregate], there), axis=1)
+    return extreme
+
+
+def or_zero(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """The values, and 0 where none is there; by their bits, which is much faster than by choice."""
+    out: Floats = (values.view(np.int64) * there).view(np.float64)
+    return out
+
+
+def or_null(values: Floats, there: npt.NDArray[np.bool_]) -> Floats:
+    """The values, and NaN where none is there: all bits are set."""
+    out: Floats = (values.view(np.int64) | (there.view(np.int8) - np.int8(1))).view(np.float64)
+    return out
 
 
 def folded(how: Callable[[Any, Any], Any], lines: Floats) -> Floats:
-    """The lines one after the other: the order is part of the result, and numpy's own sum has another per shape."""
-    out: Floats = reduce(how, lines)
+    """Of each line its numbers one after the other: the order is part of the result, and numpy's own sum has others."""
+    out: Floats = reduce(how, lines.T)
     return out
 
 
 def passed(now: Ints, times: Ints) -> Floats:
-    """Seconds since the newest of each column of times, none where it is ahead."""
-    seconds: Floats = np.maximum(now - times.max(axis=0), 0) / 1_000
+    """Seconds since the newest time of each line, none where it is ahead."""
+    seconds: Floats = np.maximum(now - times.max(axis=1), 0) / 1_000
     return seconds
 
 
-def later(known: Floats, new: Floats) -> Floats:
-    """The new number where there is one."""
-    out: Floats = np.where(np.isnan(new), known, new)
+def last_of(lines: Floats) -> Floats:
+    """The last number of each line, NaN where there is none."""
+    newest = lines.shape[1] - 1 - np.argmax(~np.isnan(lines[:, ::-1]), axis=1)
+    out: Floats = lines[np.arange(len(lines)), newest]
     return out
 
 
-def _deviation(there: npt.NDArray[np.bool_], cells: Mapping[str, npt.NDArray[np.generic]], rows: Ints) -> Floats:
+def _deviation(cells: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Floats:
     """Sample standard deviation; panes are merged by their means and squares, so that nothing large cancels."""
     count, mean, square = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-    held = np.where(there, cells["rows"], 0).astype(np.float64)
-    for n, first, off, squares in zip(held, cells["first"], cells["off"], cells["square"], strict=True):
+    held = cells["rows"].astype(np.float64)
+    for n, first, off, squares in zip(held.T, cells["first"].T, cells["off"].T, cells["square"].T, strict=True):
         least = np.maximum(n, 1)
         total = count + n
         apart = first + off / least - mean
