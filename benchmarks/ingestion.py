@@ -12,10 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -24,7 +21,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.lab import Lab, cpu, lab, topic
+from benchmarks.lab import Lab, Told, cpu, lab, topic
 from benchmarks.stream import PARTITIONS, SOURCES
 from headrace.plans import plans
 from headrace.supervisor import Supervisor
@@ -40,6 +37,9 @@ BATCH_ROWS = 5_000
 """Of a bit less than a megabyte, the largest message of a producer as it comes."""
 ARROW_TIMES = 10
 """So many times the events go in as Arrow batches: they are over too soon otherwise."""
+
+HANDLED = ('headrace_rows_total{stream="events"}', "headrace_rejected_rows_total{")
+"""Counts of events that became rows or dead letters."""
 
 PIPELINE = """\
 pipeline: {name}
@@ -109,28 +109,6 @@ def _round(at: Lab, number: str, count: int, say: Callable[[str], None]) -> dict
     }
 
 
-class Told:
-    """What ingestion says about itself: its port, and that it has its partitions."""
-
-    def __init__(self) -> None:
-        self.assigned = threading.Event()
-        self.port = 0
-
-    def line(self, _: str, text: str) -> None:
-        """Hear a line."""
-        if found := re.search(r'"metrics_port": ?(\d+)', text):
-            self.port = int(found[1])
-        if '"rebalanced"' in text and '"gained": []' not in text:
-            self.assigned.set()
-
-    def handled(self) -> float:
-        """Events that became rows or dead letters."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        wanted = ('headrace_rows_total{stream="events"}', "headrace_rejected_rows_total{")
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
-
-
 def _ingested(at: Lab, name: str, count: int, payloads: Iterable[Payload]) -> dict[str, float]:
     """CPU per event and rows per second of one ingestion over a backlog."""
     path = at.home / f"{name}.yaml"
@@ -143,7 +121,7 @@ def _ingested(at: Lab, name: str, count: int, payloads: Iterable[Payload]) -> di
         if not told.assigned.wait(60):
             raise RuntimeError("ingestion got no partitions")
         before = cpu(supervisor.pid("ingestion") or 0)
-        while told.handled() < count:  # asking costs it a millisecond
+        while told.counted(*HANDLED) < count:  # asking costs it a millisecond
             time.sleep(0.3)
         used = cpu(supervisor.pid("ingestion") or 0) - before
     return {"cpu_us": used / count * 1e6, "rows_per_s": count / _seconds(at.brokers, topic(name, "records"))}

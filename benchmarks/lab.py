@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +122,27 @@ def services(at: Lab, name: str, text: str, on_line: Callable[[str, str], None])
     with Supervisor(children, on_line) as supervisor:
         supervisor.wait_ready(60)
         yield supervisor
+
+
+class Told:
+    """What a service says about itself: its port, and that it has its partitions."""
+
+    def __init__(self) -> None:
+        self.assigned = threading.Event()
+        self.port = 0
+
+    def line(self, _: str, text: str) -> None:
+        """Hear a line."""
+        if found := re.search(r'"metrics_port": ?(\d+)', text):
+            self.port = int(found[1])
+        if '"rebalanced"' in text and '"gained": []' not in text:
+            self.assigned.set()
+
+    def counted(self, *names: str) -> float:
+        """The sum of the metrics whose lines begin so."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(names))
 
 
 def cpu(pid: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -162,13 +163,29 @@ def _novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
     if batch.num_rows <= FEW:
         return _few_novel_rows(tops, batch)
     source, order = b.sources(batch), b.orders(batch)
+    by_source = np.argsort(source, kind="stable")
+    of, ranked = source[by_source], order[by_source]
+    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    before = np.concatenate(([-1], ranked[:-1]))
+    before[starts] = [tops.get(each, -1) for each in of[starts].tolist()]
+    if (ranked <= before).any():
+        return _some_novel_rows(tops, batch, source, order)
+    ends = np.concatenate((starts[1:], [len(of)])) - 1
+    tops.update(zip(of[starts].tolist(), ranked[ends].tolist(), strict=True))
+    return batch
+
+
+def _some_novel_rows(
+    tops: dict[int, int], batch: pa.RecordBatch, source: npt.NDArray[np.int16], order: npt.NDArray[np.int64]
+) -> pa.RecordBatch:
+    """The same where rows come again or out of order: each must be above all of its source before it."""
     keep = np.ones(batch.num_rows, bool)
     for each in np.unique(source).tolist():
         rows = np.flatnonzero(source == each)
         reached = np.maximum.accumulate(np.concatenate(([tops.get(each, -1)], order[rows])))
         keep[rows] = order[rows] > reached[:-1]
         tops[each] = int(reached[-1])
-    return batch if keep.all() else batch.filter(pa.array(keep))
+    return batch.filter(pa.array(keep))
 
 
 def _few_novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:

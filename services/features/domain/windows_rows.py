@@ -141,9 +141,7 @@ class LastRows:
         return old
 
 
-def _folds(
-    aggregates: Iterable[str], values: Floats, times: Ints, there: Bools | None, now: Ints
-) -> dict[str, Floats]:
+def _folds(aggregates: Iterable[str], values: Floats, times: Ints, there: Bools | None, now: Ints) -> dict[str, Floats]:
     """One number per line of values."""
     count = np.full(len(values), values.shape[1]) if there is None else there.sum(axis=1)
     return {each: _fold(each, values, times, there, now, count) for each in aggregates}
