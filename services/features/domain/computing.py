@@ -33,8 +33,9 @@ class Computation:
 
     def __init__(self, spec: Pipeline) -> None:
         self._expressions = Expressions(spec, windows=True)
-        asked = self._expressions.asked or {spec.events.id}  # a frame without columns would have no rows
-        self._fields = {field.name: field.type for field in arrow_schema(spec) if field.name in asked}
+        events = arrow_schema(spec)
+        asked = self._expressions.asked or events.names[:1]  # a frame without columns would have no rows
+        self._fields = {field.name: field.type for field in events if field.name in asked}
         self._windowed = windowed(spec)
         self._lateness, self._limits = spec.drift.lateness, spec.windows
         self._windows: dict[int, Windows] = {}

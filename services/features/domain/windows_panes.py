@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.windows import PANES
+from services.features.domain.windows_counted import Counted
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,8 +41,6 @@ _RUNNING: dict[str, np.ufunc] = {"sum": np.add, "off": np.add, "square": np.add,
 
 CHUNK = 1_024
 """Windows that are looked at together, so that their panes fit a processor's cache."""
-LONG = 16
-"""Rows of one entity and pane in a batch from which on they are a line of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,18 @@ class Panes:
         """What each row's window is without the row itself, by aggregate, NaN for null; then the rows count."""
         first, last = rows.bounds(self._pane, self._kept)
         counts = ~np.isnan(values) & (first <= last)
-        new = Counted(rows.order[counts[rows.order]], rows.slots, last)
+        new = Counted(rows.order, counts, rows.slots, last)
         running = self._running(new, values[new.rows], rows.times[new.rows])
         out = {each: np.full(len(values), np.nan) for each in self._aggregates}
         for at in range(0, len(rows.order), CHUNK):
             asking = rows.order[at : at + CHUNK]
-            there, cells = self._windows(asking, rows.slots[asking], first[asking], last[asking], new, running)
+            there, cells = self._windows(rows.slots[asking], last[asking])
+            here, behind = new.before(at, at + len(asking))
+            there.ravel()[here] = True
+            for name, held in running.items():
+                cells[name].ravel()[here] = held[behind]
+            late = np.flatnonzero(first[asking] > last[asking] - PANES)
+            there[late] &= np.arange(-PANES, 1) >= (first - last)[asking][late, None]
             for name, found in _folds(self._aggregates, there, cells, rows.times[asking]).items():
                 out[name][asking] = found
         self._write(new, running)
@@ -140,21 +145,12 @@ class Panes:
             out["square"] = new.accumulate(np.add, before["square"], off * off)
         return out
 
-    def _windows(
-        self, asking: Ints, slots: Ints, first: Ints, last: Ints, new: Counted, running: Mapping[str, npt.NDArray[Any]]
-    ) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        """The panes of each row's window as they were before it, shape (rows, panes), the oldest first."""
+    def _windows(self, slots: Ints, last: Ints) -> tuple[npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
+        """The panes of each row's window as they were before the batch, shape (rows, panes), the oldest first."""
         panes = last[:, None] + np.arange(-PANES, 1)
         at = (panes & self._ring - 1) + (slots * self._ring)[:, None]
         there = self._index.ravel().take(at) == panes
-        cells = {name: held.ravel().take(at) for name, held in self._parts.items()}
-        here, found = new.before(asking, slots, panes)
-        there.ravel()[here] = True
-        for name, held in running.items():
-            cells[name].ravel()[here] = held[found]
-        late = np.flatnonzero(first > last - PANES)
-        there[late] &= panes[late] >= first[late, None]
-        return there, cells
+        return there, {name: held.ravel().take(at) for name, held in self._parts.items()}
 
     def _write(self, new: Counted, running: Mapping[str, npt.NDArray[Any]]) -> None:
         """Keep the last state of each pane; of two that share a cell the younger one is written later and stays."""
@@ -165,78 +161,6 @@ class Panes:
         self._index[at] = panes[newer]
         for name, held in running.items():
             self._parts[name][at] = held[ends][newer]
-
-
-class Counted:
-    """The rows that count, sorted by entity and pane, in the order of the log where both are the same.
-
-    Args:
-        rows: Index of each in the batch, entity by entity.
-        slots: Entities of all rows of the batch.
-        panes: Panes of all rows of the batch.
-
-    Attributes:
-        rows: Index of each in the batch.
-        slots: Its entity.
-        panes: Its pane.
-        starts: Where each group of the same entity and pane starts.
-        ends: And where it ends.
-        group: The group of each row.
-        rank: Its place in the group.
-    """
-
-    def __init__(self, rows: Ints, slots: Ints, panes: Ints) -> None:
-        self.slots, self.panes = slots[rows], panes[rows]
-        if ((self.slots[1:] == self.slots[:-1]) & (self.panes[1:] < self.panes[:-1])).any():
-            rows = rows[np.lexsort((self.panes, self.slots))]
-            self.panes = panes[rows]
-        self.rows = rows
-        another = (self.slots[1:] != self.slots[:-1]) | (self.panes[1:] != self.panes[:-1])
-        none = np.zeros(min(1, len(rows)), np.int64)
-        self.starts = np.concatenate([none, np.flatnonzero(another) + 1])
-        self.ends = np.concatenate([self.starts[1:], none + len(rows)])
-        sizes = self.ends - self.starts
-        self.group = np.repeat(np.arange(len(sizes)), sizes)
-        self.rank = np.arange(len(rows)) - self.starts[self.group]
-        self._panes, self._wide = np.unique(self.panes), len(slots) + 1
-        codes = self.slots * len(self._panes) + np.searchsorted(self._panes, self.panes)
-        self._codes = codes * self._wide + self.rows
-        self._turns = [np.flatnonzero(self.rank == rank) for rank in range(1, min(int(sizes.max(initial=0)), LONG))]
-        self._long = np.flatnonzero(sizes > LONG).tolist()
-
-    def accumulate(self, how: np.ufunc, before: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Fold of each group up to each row, strictly one after the other, begun with what was before.
-
-        The second rows of all groups are one step, their third ones another; a long group is a line of its own.
-        """
-        out = np.array(values)
-        out[self.starts] = how(before, values[self.starts])
-        for turn in self._turns:
-            out[turn] = how(out[turn - 1], values[turn])
-        for each in self._long:
-            line = slice(self.starts[each] + LONG - 1, self.ends[each])
-            out[line] = how.accumulate(out[line])
-        return out
-
-    def before(self, asking: Ints, slots: Ints, panes: Ints) -> tuple[Ints, Ints]:
-        """Which panes of windows rows of this batch have touched before the asking row, and the last such row each.
-
-        Args:
-            asking: Index of each asking row in the batch, entity by entity.
-            slots: Its entity.
-            panes: The panes of its window, a line for each.
-        """
-        if not len(self.rows):
-            return self.rows, self.rows
-        follows = np.flatnonzero(np.diff(slots, prepend=slots[0]) == 0)  # an entity's first row has none before it
-        sought = panes[follows]
-        line, place = np.nonzero((sought >= self._panes[0]) & (sought <= self._panes[-1]))
-        pane, row = sought[line, place], follows[line]
-        rank = np.searchsorted(self._panes, pane)
-        code = slots[row] * len(self._panes) + rank
-        found = np.searchsorted(self._codes, code * self._wide + asking[row]) - 1
-        hit = (found >= 0) & (self._codes[found] // self._wide == code) & (self._panes[rank] == pane)
-        return (row * panes.shape[1] + place)[hit], found[hit]
 
 
 def _folds(

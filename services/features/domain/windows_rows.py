@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from services.features.domain.windows_counted import changes
 from services.features.domain.windows_panes import (
     CHUNK,
     NEVER,
@@ -48,6 +49,7 @@ class LastRows:
         self._rows, self._pane, self._kept, self._aggregates = rows, pane, kept, tuple(aggregates)
         self._width, self._nulls = rows, False
         self._values, self._times = np.zeros((0, rows)), np.zeros((0, rows), np.int64)
+        self._lines, self._line_times = self._values, self._times  # all stretches of them that are as long as a window
         self._ends = np.zeros(0, np.int64)
         self._late = np.zeros(0, np.int64)  # place of an entity's last row whose pane is before that of the row ahead
 
@@ -59,6 +61,8 @@ class LastRows:
         values, times = self._values[:, : self._rows], self._times[:, : self._rows]
         self._values, self._times = np.zeros((slots, self._width)), np.full((slots, self._width), NEVER)
         self._values[old, : self._rows], self._times[old, : self._rows] = values, times
+        self._lines = sliding_window_view(self._values.ravel(), self._rows)
+        self._line_times = sliding_window_view(self._times.ravel(), self._rows)
         self._ends = np.full(slots, self._rows)
         self._late = np.concatenate([self._late, np.zeros(slots - len(old), np.int64)])
 
@@ -83,7 +87,8 @@ class LastRows:
     def _parts(self, rows: Rows) -> list[Ints]:
         """The rows, entity by entity; of none more in a part than fit its line."""
         slots, count = rows.slots[rows.order], np.arange(len(rows.order))
-        rank = count - np.maximum.accumulate(np.where(np.diff(slots, prepend=-1) != 0, count, 0))
+        begins = changes(slots)
+        rank = count - np.repeat(begins, np.diff(begins, append=len(slots)))
         turn = rank // max(self._width - self._rows, 1)
         return [rows.order[turn == each] for each in range(int(turn.max(initial=-1)) + 1)]
 
@@ -94,7 +99,7 @@ class LastRows:
             Where each row's window begins in the lines, one line behind the other, and whether the rows of the window
             and the row itself are ordered by pane.
         """
-        begins = np.flatnonzero(np.diff(slots, prepend=-1))
+        begins = changes(slots)
         own, sizes = slots[begins], np.diff(begins, append=len(slots))
         self._move(own[self._ends[own] + sizes > self._width])
         at = np.arange(len(slots)) + np.repeat(own * self._width + self._ends[own] - begins, sizes)
@@ -116,17 +121,16 @@ class LastRows:
 
     def _windows(self, starts: Ints, first: Ints, last: Ints, orderly: Bools) -> tuple[Floats, Ints, Bools | None]:
         """Values and times of each row's window, a line for each, and which of them count; None: all."""
-        values = sliding_window_view(self._values.ravel(), self._rows)[starts]
-        times = sliding_window_view(self._times.ravel(), self._rows)
+        values = self._lines[starts]
         old = self._old(starts, first * self._pane)
         there = np.arange(self._rows, dtype=np.int16) >= old[:, None] if old.any() else None
         disorderly = np.flatnonzero(~orderly)
         if self._nulls or len(disorderly):
             there = np.ones(values.shape, bool) if there is None else there
-            panes = times[starts[disorderly]] // self._pane
+            panes = self._line_times[starts[disorderly]] // self._pane
             there[disorderly] = (panes >= first[disorderly, None]) & (panes <= last[disorderly, None])
             there &= ~np.isnan(values)
-        return values, times[starts] if "since" in self._aggregates else starts, there
+        return values, self._line_times[starts] if "since" in self._aggregates else starts, there
 
     def _old(self, starts: Ints, before: Ints) -> npt.NDArray[np.int16]:
         """How many rows of each window are older than a time, which are its first ones where they are orderly."""

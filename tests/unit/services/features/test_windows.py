@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.windows import AGGREGATES, OF_ROWS, PANES, Window, read
+from services.features.domain import windows_panes, windows_rows
 from services.features.domain.windows import Windows
 
 LATENESS = 50
@@ -139,9 +140,16 @@ def bits(value: float) -> bytes:
 
 
 @settings(max_examples=30, deadline=None)
-@given(streams(), st.lists(st.integers(0, 60), max_size=8))
-def test_windows_are_what_their_definition_says_bit_for_bit(rows: list[Row], cuts: list[int]) -> None:
-    out = run(Windows(WINDOWS, LATENESS, 100), rows, cuts)
+@given(streams(), st.lists(st.integers(0, 60), max_size=8), st.sampled_from([(1_024, 16), (7, 1)]))
+def test_windows_are_what_their_definition_says_bit_for_bit(
+    rows: list[Row], cuts: list[int], sizes: tuple[int, int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:  # so few rows would fill neither a step nor a line
+        patched.setattr(windows_panes, "CHUNK", sizes[0])
+        patched.setattr(windows_rows, "CHUNK", sizes[0])
+        patched.setattr(windows_rows, "SPARE", sizes[1])
+        patched.setattr(windows_rows, "SPARE_OF_ALL", 0)
+        out = run(Windows(WINDOWS, LATENESS, 100), rows, cuts)
     scale = max((abs(row.x) for row in rows if row.x is not None), default=0.0)
     for name, window in WINDOWS.items():
         for index, expected in enumerate(brute(rows, window)):

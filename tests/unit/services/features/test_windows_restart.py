@@ -206,3 +206,12 @@ def test_rows_without_a_place_are_counted() -> None:
 
     drain(Narrow(on, "features"))
     assert metrics.registry.get_sample_value("headrace_windowless_rows_total") == 9 - P
+
+
+def test_windows_over_rows_alone_need_no_column_of_the_event() -> None:
+    script = [(Place("events", 0), json.dumps({"order": f"o{n}", "at": n, "who": "a"}).encode()) for n in range(9)]
+    parts = [b.decode(message.value) for _, message, _ in messages(ingested(script, 9), "records")]
+    windows = {name: SPEC.features[name] for name in ("seen",)}
+    computation, rows = Computation(SPEC.model_copy(update={"features": windows})), together(parts)
+    computation.begin(0)
+    assert computation.compute(rows, [(0, 9)]).column("seen").to_pylist() == [float(n) for n in range(9)]
