@@ -20,8 +20,8 @@ import psutil
 from confluent_kafka import Producer
 from rich.console import Console
 
-from benchmarks.ingestion import Told
-from benchmarks.lab import Lab, lab, topic
+from benchmarks.ingestion import HANDLED
+from benchmarks.lab import Lab, Told, lab, topic
 from benchmarks.stream import PARTITIONS, SOURCES
 from headrace.plans import plans
 from headrace.supervisor import Supervisor
@@ -133,7 +133,7 @@ class Watched:
         now = time.monotonic()
         if now < self._due:
             return
-        before, self.handled = self.handled, self._told.handled()
+        before, self.handled = self.handled, self._told.counted(*HANDLED)
         self._due, self._moved = now + SAMPLE_S, now if self.handled > before else self._moved or now
         self.peak = max(self.peak, self.rss())
         if now > self._moved + PATIENCE_S:

@@ -58,9 +58,9 @@ class Counted:
 
     def _look_back(self) -> None:
         """Of each row how many rows that count are ahead of it, in all and of its entity."""
-        self._ahead = np.cumsum(self._counts) - self._counts
+        self._ahead: Ints = np.cumsum(self._counts) - self._counts
         begins = changes(self._slots)
-        self._own = self._ahead - np.repeat(self._ahead[begins], np.diff(np.append(begins, len(self._slots))))
+        self._own: Ints = self._ahead - np.repeat(self._ahead[begins], np.diff(np.append(begins, len(self._slots))))
 
     def accumulate(self, how: np.ufunc, before: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Fold of each group up to each row, strictly one after the other, begun with what was before.
@@ -86,10 +86,11 @@ class Counted:
         Returns:
             Places in a matrix of a line per asking row and a column per pane, later ones hold; and rows that count.
         """
-        own, ahead, last = self._own[start:stop], self._ahead[start:stop], self._last[start:stop]
+        own, ahead, last = (each[start:stop] for each in (self._own, self._ahead, self._last))
         if (most := int(own.max(initial=0))) > LONG:
             return self._found(start, stop)
-        places, rows, asking = [], [], np.arange(stop - start)
+        places, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        asking = np.arange(stop - start)
         for back in range(1, most + 1):
             asking = asking[own[asking] >= back]
             row = ahead[asking] - back
@@ -97,8 +98,7 @@ class Counted:
             inside = (column >= 0) & (column <= PANES)
             places.append((asking * (PANES + 1) + column)[inside])
             rows.append(self._place[row[inside]])
-        none = np.zeros(0, np.int64)
-        return np.concatenate([none, *reversed(places)]), np.concatenate([none, *reversed(rows)])
+        return np.concatenate(places[::-1]), np.concatenate(rows[::-1])
 
     def _found(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """The same by search, where an entity has very many rows."""
