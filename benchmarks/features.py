@@ -36,6 +36,7 @@ NUMBERS = tuple(f"f{i}" for i in range(16))
 """With id, time, entity and a category there are twenty columns."""
 ENTITIES = 10_000
 MESSAGE_ROWS = 1_000
+TABLES = "hour", "day", "last"
 START, GAP = 1_790_000_000_000, 100
 FAUST_EVENTS, MORE_EVENTS = 2_000, 500
 """Of plain Faust only the first ones are measured: tables that are being recovered may let some pass."""
@@ -121,7 +122,8 @@ def _computed(at: Lab, name: str, windows: str, count: int) -> float:
 def _tables(at: Lab) -> float:
     """Rows per CPU second of plain Faust, its own without the broker's."""
     prefix = "tables-"
-    at.create([f"{prefix}events", f"{prefix}features"], SOURCES)
+    changelogs = [f"{prefix}faust-{name}-changelog" for name in TABLES]
+    at.create([f"{prefix}events", f"{prefix}features", *changelogs], SOURCES)
     at.produce(_as_events(f"{prefix}events"))
     found = at.baseline("faust_tables", prefix, FAUST_EVENTS)
     return found["rows"] / found["own_cpu_seconds"]

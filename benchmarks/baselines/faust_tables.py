@@ -16,7 +16,7 @@ import faust
 import msgspec
 
 from benchmarks.baselines.clock import Watch
-from benchmarks.features import NUMBERS
+from benchmarks.features import NUMBERS, TABLES
 from benchmarks.stream import SOURCES
 
 HOUR, DAY, WEEK = 3_600_000, 86_400_000, 604_800_000
@@ -69,13 +69,14 @@ def build(brokers: str, prefix: str, count: int) -> faust.App:
         key_serializer="raw",
         web_enabled=False,
         topic_disable_leader=True,
+        topic_allow_declare=False,
         topic_partitions=SOURCES,
         datadir=tempfile.mkdtemp(),
         consumer_auto_offset_reset="earliest",
     )
     events = app.topic(f"{prefix}events", value_type=bytes, value_serializer="raw")
     features = app.topic(f"{prefix}features", value_type=bytes, value_serializer="raw")
-    hour, day, last = (app.Table(name, default=list, key_type=str) for name in ("hour", "day", "last"))
+    hour, day, last = (app.Table(name, default=list, key_type=str) for name in TABLES)
     parse, watch = msgspec.json.Decoder(Event).decode, Watch()
 
     async def compute(stream: Any) -> None:

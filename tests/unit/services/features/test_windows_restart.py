@@ -43,6 +43,13 @@ features:
 drift: {pane: 10s, lateness: 2s}
 """)
 NAMES = list(SPEC.features)
+ROWS_ONLY = parse("""
+pipeline: shop
+task: binary
+events: {id: order, time: at, entity: who, fields: {at: {type: timestamp}, who: {type: text}}}
+labels: {id: order, time: known, field: back, type: boolean, horizon: 60s}
+features: {seen: {count: "*", over: 10s}}
+""")
 
 Row = tuple[int, int, int]
 """Source, position, row."""
@@ -211,7 +218,6 @@ def test_rows_without_a_place_are_counted() -> None:
 def test_windows_over_rows_alone_need_no_column_of_the_event() -> None:
     script = [(Place("events", 0), json.dumps({"order": f"o{n}", "at": n, "who": "a"}).encode()) for n in range(9)]
     parts = [b.decode(message.value) for _, message, _ in messages(ingested(script, 9), "records")]
-    windows = {name: SPEC.features[name] for name in ("seen",)}
-    computation, rows = Computation(SPEC.model_copy(update={"features": windows})), together(parts)
+    computation, rows = Computation(ROWS_ONLY), together(parts)
     computation.begin(0)
     assert computation.compute(rows, [(0, 9)]).column("seen").to_pylist() == [float(n) for n in range(9)]
