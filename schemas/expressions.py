@@ -26,7 +26,7 @@ class Expressions:
     def __init__(self, spec: Pipeline, *, windows: bool = False) -> None:
         self._features = [expression.expr.alias(name) for name, expression in compiled(spec).items()]
         self._features += _values(spec) if windows else []
-        self.asked = frozenset(column for each in self._features for column in each.meta.root_names())
+        self.asked = sorted({column for each in self._features for column in each.meta.root_names()})
         """The event's columns that they are computed from."""
 
     def compute(self, frame: pl.DataFrame) -> pl.DataFrame:

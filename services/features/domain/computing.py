@@ -33,9 +33,7 @@ class Computation:
 
     def __init__(self, spec: Pipeline) -> None:
         self._expressions = Expressions(spec, windows=True)
-        events = arrow_schema(spec)
-        asked = self._expressions.asked or events.names[:1]  # a frame without columns would have no rows
-        self._fields = {field.name: field.type for field in events if field.name in asked}
+        self._fields = {field.name: field.type for field in arrow_schema(spec)}
         self._windowed = windowed(spec)
         self._lateness, self._limits = spec.drift.lateness, spec.windows
         self._windows: dict[int, Windows] = {}
@@ -74,7 +72,8 @@ class Computation:
         return pa.RecordBatch.from_arrays(typed, schema=self.schema)
 
     def _evaluated(self, batch: pa.RecordBatch) -> pl.DataFrame:
-        events = completed(batch, self._fields).select(list(self._fields))
+        asked = self._expressions.asked or list(self._fields)[:1]  # a frame without columns would have no rows
+        events = completed(batch, self._fields).select(asked)
         return self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(events)))
 
     def _looked_back(self, batch: pa.RecordBatch, frame: pl.DataFrame, lanes: Lanes) -> dict[str, pa.Array]:
