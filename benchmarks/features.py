@@ -113,10 +113,13 @@ def _computed(at: Lab, name: str, windows: str, count: int) -> float:
     with Supervisor(plans(path, at.brokers, services=["features"], data=at.home / name), told.line) as supervisor:
         if not told.assigned.wait(60):
             raise RuntimeError("features got no partitions")
-        before = cpu(supervisor.pid("features") or 0)
+        pid = supervisor.pid("features") or 0
+        before = cpu(pid)
         while told.counted('headrace_rows_total{stream="features"}') < rows:  # asking costs it a millisecond
             time.sleep(0.3)
-        return rows / (cpu(supervisor.pid("features") or 0) - before)
+            if supervisor.pid("features") != pid:
+                raise RuntimeError("features crashed and was started again: is the machine too busy to measure?")
+        return rows / (cpu(pid) - before)
 
 
 def _tables(at: Lab) -> float:
