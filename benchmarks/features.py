@@ -168,7 +168,8 @@ def _rows(spec: Pipeline, index: np.ndarray, entities: np.ndarray, rng: np.rando
 
 def _produce(brokers: str, spec: Pipeline, count: int) -> int:
     """Fill `records`; how many rows it has now."""
-    producer = Producer({"bootstrap.servers": brokers, "message.max.bytes": 8_000_000})
+    ordered = {"enable.idempotence": True}  # a retried message must not land behind a younger one: it would be old news
+    producer = Producer({"bootstrap.servers": brokers, "message.max.bytes": 8_000_000, **ordered})
     name, rows = topic(spec.pipeline, "records"), 0
     for partition, value, headers in messages(spec, count):
         told: list[tuple[str, str | bytes | None]] = list(b.encode_headers(headers))
