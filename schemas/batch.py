@@ -189,10 +189,10 @@ def _small(batch: pa.RecordBatch) -> bool:
     return bool(shared <= MAX_BYTES or pa.ipc.get_record_batch_size(batch) <= MAX_BYTES)
 
 
-def orders(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Order value of each row, shape (rows,)."""
-    position = batch.column(POSITION).to_numpy(zero_copy_only=False)
-    row = batch.column(ROW).to_numpy(zero_copy_only=False)
+def orders(batch: pa.RecordBatch, at: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.int64]:
+    """Order value of each row, shape (rows,), or of those at some indices."""
+    position = batch.column(POSITION).to_numpy(zero_copy_only=False)[at]
+    row = batch.column(ROW).to_numpy(zero_copy_only=False)[at]
     order: npt.NDArray[np.int64] = (position.astype(np.int64) << ROW_BITS) | row
     return order
 

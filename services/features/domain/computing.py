@@ -12,8 +12,8 @@ import pyarrow as pa
 from schemas import batch as b
 from schemas.batch import IDENTITY
 from schemas.checks import windowed
-from schemas.columns import completed, feature_columns
-from schemas.events import arrow_schema
+from schemas.columns import completed, feature_columns, named
+from schemas.events import arrow_schema, identified
 from schemas.expressions import Expressions, over
 from schemas.pipeline import Pipeline
 from services.features.domain.labelled import times
@@ -34,6 +34,7 @@ class Computation:
     def __init__(self, spec: Pipeline) -> None:
         self._expressions = Expressions(spec, windows=True)
         self._fields = {field.name: field.type for field in arrow_schema(spec)}
+        self._identified = identified(spec)
         self._windowed = windowed(spec)
         self._lateness, self._limits = spec.drift.lateness, spec.windows
         self._windows: dict[int, Windows] = {}
@@ -72,7 +73,7 @@ class Computation:
         return pa.RecordBatch.from_arrays(typed, schema=self.schema)
 
     def _evaluated(self, batch: pa.RecordBatch) -> pl.DataFrame:
-        events = completed(batch, self._fields)
+        events = completed(named(batch, self._identified), self._fields)
         return self._expressions.compute(cast("pl.DataFrame", pl.from_arrow(events)))
 
     def _looked_back(self, batch: pa.RecordBatch, frame: pl.DataFrame, lanes: Lanes) -> dict[str, pa.Array]:

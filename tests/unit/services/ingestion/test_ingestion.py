@@ -105,6 +105,7 @@ def test_each_event_becomes_one_row_with_its_identity() -> None:
     assert (row["_source"], row["_position"], row["_row"]) == (2, 0, 0)
     assert (row["_event_id"], row["_entity"], row["amount"], row["note"]) == ("o1", "w1", 1.5, "hello")
     assert row["_time"].timestamp() == 1.0  # type: ignore[attr-defined]
+    assert [name for name in row if not name.startswith("_")] == ["amount", "note"], "an identity is not sent twice"
 
 
 def test_rows_go_to_the_partition_of_their_entity_whatever_the_producer_did() -> None:
