@@ -198,7 +198,10 @@ def test_a_mistake_is_found_in_its_line(old: str, new: str) -> None:
         ("{mean: price, over: 24h, within: 7d}", "`within` bounds a number of rows"),
         ("{mean: price, over: 24h, per: entity}", "'per' is not a part of a window"),
         ('{mean: "*", over: 24h}', 'mean of "*" is not a number'),
-        ("{mean: label, over: 100 rows, within: 7d}", "over the last 100 labels is not supported yet: write a duration"),
+        (
+            "{mean: label, over: 100 rows, within: 7d}",
+            "over the last 100 labels is not supported yet: write a duration",
+        ),
         ("{mean: label * 2, over: 24h}", "there is no field 'label' in events.fields; of labels write `label` alone"),
         ("{median: label, over: 24h}", "a window has exactly one of"),
     ],

@@ -132,9 +132,20 @@ def test_a_label_as_young_as_its_row_is_not_known_to_it() -> None:
     """Outcomes may be read faster than records: what the row is to become is there before the row."""
     windows = LabelWindows({"seen": read({"count": "label", "over": "24h"}, {})}, LATENESS, 100)
     hour = 3_600_000
-    labels = [Item("a", 10 * hour - 1, 1), Item("a", 10 * hour, 1), Item("a", 10 * hour + 5, 0), Item("a", 90 * hour, 1)]
+    labels = [
+        Item("a", 10 * hour - 1, 1),
+        Item("a", 10 * hour, 1),
+        Item("a", 10 * hour + 5, 0),
+        Item("a", 90 * hour, 1),
+    ]
     rows = [Item("a", 10 * hour + 4), Item("a", 11 * hour), Item("b", 11 * hour), Item("a", 10 * hour + 4)]
     assert [each["seen"] for each in run(windows, [*labels, *rows], [])] == [1, 3, 0, 1]
+
+
+def test_labels_do_not_move_the_clock_by_which_late_rows_find_their_panes() -> None:
+    windows = LabelWindows({"seen": read({"count": "label", "over": "24s"}, {})}, 500, 100)
+    items = [Item("a", 10_200), Item("a", 10_900, 1), Item("a", -14_500, 1), Item("a", 9_000)]
+    assert [each["seen"] for each in run(windows, items, [])] == [0, 1]
 
 
 def test_labels_wait_for_the_rows_and_are_let_go_when_these_have_come() -> None:
