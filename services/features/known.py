@@ -41,30 +41,37 @@ class Known:
         self._new: list[Decoded] = []
 
     def restore(self, restored: Message | None, log: LogReader, reach: int) -> Iterator[pa.RecordBatch]:
-        """The labels that the own output covers and windows may reach; what came behind them is new again.
+        """The labels that windows may reach, up to what the own output covers and what the group has committed.
 
-        A crash amid the pieces of a message leaves rows that must know what those of the first pieces knew: until
-        they are computed, nothing new is let in.
+        No output covers labels behind which no rows came: the next rows know them. But a crash amid the pieces of a
+        message leaves rows that must know what those of the first pieces knew: until they are computed, nothing new is
+        let in.
 
         Args:
             restored: The message of the own output that the stage goes on behind.
             log: The log.
             reach: How much older than the newest row a label may be and still count, milliseconds.
         """
+        mark = self._covered(restored, log, reach)
+        committed = (log.committed(Place(INPUT, self._partition)) or 0) - 1
+        last = mark if self._owed >= 0 else max(mark, committed)
+        for _, each in inputs_again(log, self._fold, {INPUT: last}, self._partition):
+            yield self._take(each)
+        self._fold.marks[INPUT] = last
+        self._new = [each for _, each in inputs_again(log, self._fold, {INPUT: committed}, self._partition)]
+
+    def _covered(self, restored: Message | None, log: LogReader, reach: int) -> int:
+        """Begin with what a message of the own output says; the last offset of the labels that its rows knew."""
         headers = None if restored is None else story(restored)
-        mark = -1
-        if headers is not None and headers.through is not None and INPUT in headers.coverage:
-            first, mark = headers.coverage[INPUT]
-            newest = headers.through.highest.get(b.EVENTS)
-            self._said = headers.through, mark if headers.final else first - 1
-            self._owed = -1 if headers.final else headers.coverage[RECORDS][1]
-            if newest is not None:
-                self._fold = begin(log, Place(OUTPUT, self._partition), INPUT, newest - reach)
-        for topic, each in inputs_again(log, self._fold, {INPUT: mark}, self._partition):
-            yield self._fold.take(topic, each.offset, each.batch, each.headers)[0]
-        self._fold.marks[INPUT] = mark
-        committed = log.committed(Place(INPUT, self._partition)) or 0  # without rows behind them, no output covers them
-        self._new = [each for _, each in inputs_again(log, self._fold, {INPUT: committed - 1}, self._partition)]
+        if headers is None or headers.through is None or INPUT not in headers.coverage:
+            return -1
+        first, last = headers.coverage[INPUT]
+        newest = headers.through.highest.get(b.EVENTS)
+        self._said = headers.through, last if headers.final else first - 1
+        self._owed = -1 if headers.final else headers.coverage[RECORDS][1]
+        if newest is not None:
+            self._fold = begin(log, Place(OUTPUT, self._partition), INPUT, newest - reach)
+        return last
 
     def add(self, messages: Sequence[Decoded]) -> None:
         """These came."""
@@ -77,7 +84,10 @@ class Known:
         new, self._new = self._new, []
         for each in new:
             if not self._fold.seen(INPUT, each.offset):
-                yield self._fold.take(INPUT, each.offset, each.batch, each.headers)[0]
+                yield self._take(each)
+
+    def _take(self, message: Decoded) -> pa.RecordBatch:
+        return self._fold.take(INPUT, message.offset, message.batch, message.headers)[0]
 
     def parts(self, messages: Sequence[Decoded]) -> Iterator[Sequence[Decoded]]:
         """Messages of records: first those whose rows may know nothing new, then the others."""

@@ -1,4 +1,4 @@
-"""Each row's label windows are of the labels that its message says were known, whoever wrote it and after which crash."""
+"""Each row's label windows are of the labels that its message says were known, whoever wrote it after what crash."""
 
 import json
 from collections.abc import Iterator, Sequence
