@@ -32,6 +32,9 @@ from services.features.handler import Features
 from services.serving.handler import Serving
 from services.training.handler import Training
 
+COMPUTED = ("records", "outcomes")
+"""Labels that windows know are covered by features; without such windows nothing covers them."""
+
 JOINED = ("scored", "outcomes")
 FACTS = ("state", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
 """What an episode says besides positions and epoch, which depend on who wrote and when."""
@@ -102,7 +105,7 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
     for partition in range(memory.partitions("records")):
         place = Place("records", partition)
         handler.restore(place, memory)
-        for _, span in _steps(log, Place("features", partition), memory, (place.topic,)):
+        for _, span in _steps(log, Place("features", partition), memory, COMPUTED):
             _feed(broker, handler, span)
 
 

@@ -14,6 +14,7 @@ from services.features.domain.computing import Computation
 from services.features.domain.labelled import times
 from services.features.domain.waiting import Spill
 from services.features.joining import INPUTS, Joiner
+from services.features.known import Known
 from services.features.windowing import rows_again
 
 Messages = Mapping[str, Sequence[Decoded]]
@@ -38,6 +39,7 @@ class Features:
         self._computation = Computation(spec)
         self._stage = Stage("records", "features", spec.digest)
         self._joiners: dict[int, Joiner] = {}
+        self._known: dict[int, Known] = {}
         self._spill = spill
 
     def restore(self, place: Place, log: LogReader) -> Sequence[Outgoing]:
@@ -64,7 +66,7 @@ class Features:
         letters: list[Outgoing] = []
         examples: list[Outgoing] = []
         for partition, messages in partitions.items():
-            if any(topic in messages for topic in INPUTS):
+            if partition in self._joiners and any(topic in messages for topic in INPUTS):
                 refused, joined = self._joiners[partition].handle(messages, self._metrics)
                 letters += refused
                 examples += joined
@@ -83,18 +85,36 @@ class Features:
         if place.topic == "records":
             self._stage.forget(place.partition)
             self._computation.forget(place.partition)
+            self._known.pop(place.partition, None)
         else:
             self._joiners.pop(place.partition, None)
 
     def _rebuild(self, partition: int, restored: Message | None, log: LogReader) -> None:
-        """Windows are what the rows make of them: they are computed again, and nobody hears of it."""
+        """Windows are what rows and labels make of them: they are computed again, and nobody hears of it."""
         self._computation.begin(partition)
-        if self._spec.longest_window:
-            for rows in rows_again(log, partition, restored, self._spec.longest_window):
+        of_rows, of_labels = self._computation.reaches
+        if of_labels:
+            self._known[partition] = Known(partition)
+            for labels in self._known[partition].restore(restored, log, of_labels):
+                self._computation.arrive(partition, labels)
+        if of_rows or of_labels:
+            for rows in rows_again(log, partition, restored, of_rows):
                 self._computation.compute(rows, [(partition, rows.num_rows)])
 
+    def _lane(self, partition: int, messages: Messages) -> Iterator[Taken]:
+        """New rows, and what they know: each part is computed before the next one is asked for."""
+        known, records = self._known.get(partition), messages.get("records", ())
+        if known is None:
+            yield from self._stage.take(partition, records) if records else ()
+            return
+        known.add(messages.get("outcomes", ()))
+        for part in known.parts(records) if records else ((),):
+            for labels in known.let_in():
+                self._computation.arrive(partition, labels)
+            yield from map(known.told, self._stage.take(partition, part))
+
     def _compute(self, partitions: Mapping[int, Messages]) -> Iterator[Outgoing]:
-        lanes = [(each, self._stage.take(each, of["records"])) for each, of in partitions.items() if "records" in of]
+        lanes = [(each, self._lane(each, of)) for each, of in partitions.items()]
         for turn in rounds(lanes):
             refused = self._computation.refused
             rows = self._computation.compute(gathered(turn), [(each, taken.batch.num_rows) for each, taken in turn])

@@ -102,7 +102,6 @@ def test_defaults_are_those_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("hour: extract(hour from observed_at)", "mean: {mean: label, over: 24h}"),
         ("  mature: 0s", "  mature: 1h"),
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
@@ -199,7 +198,12 @@ def test_a_mistake_is_found_in_its_line(old: str, new: str) -> None:
         ("{mean: price, over: 24h, within: 7d}", "`within` bounds a number of rows"),
         ("{mean: price, over: 24h, per: entity}", "'per' is not a part of a window"),
         ('{mean: "*", over: 24h}', 'mean of "*" is not a number'),
-        ("{mean: label, over: 24h}", "over the labels that had arrived is not supported yet"),
+        (
+            "{mean: label, over: 100 rows, within: 7d}",
+            "over the last 100 labels is not supported yet: write a duration",
+        ),
+        ("{mean: label * 2, over: 24h}", "there is no field 'label' in events.fields; of labels write `label` alone"),
+        ("{median: label, over: 24h}", "a window has exactly one of"),
     ],
 )
 def test_a_window_that_cannot_be_one_is_refused_in_its_line(window: str, says: str) -> None:
