@@ -1,0 +1,281 @@
+"""The sampler: a sound run has no skew whoever dies whenever, and each kind of real skew is counted and told."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.memory import MemoryBroker, VirtualClock
+from runtime.metrics import Metrics
+from runtime.ports import Handler, Place
+from runtime.worker import COMMIT_SECONDS
+from schemas import batch as b
+from schemas import cloudevents
+from schemas.messages import Decision
+from schemas.pipeline import Pipeline, parse
+from services.features.auditing import QUIET_MS
+from services.features.domain import sampling
+from services.features.handler import Features
+from services.ingestion.handler import Ingestion
+from tests.unit.services.features.test_windows_restart import SPEC, STEPS, TEXT, Run, events
+from tests.unit.services.features.world import SOURCES, P, Process, drain, rest
+
+PLAIN_TEXT = """
+pipeline: shop
+task: binary
+events:
+  id: order
+  time: at
+  entity: who
+  fields:
+    at: {type: timestamp}
+    who: {type: text}
+    amount: {type: number, nullable: true}
+labels: {id: order, time: known, field: back, type: boolean, horizon: 60s}
+features: {double: amount * 2, name: who}
+drift: {pane: 10s, lateness: 2s}
+"""
+PLAIN = parse(PLAIN_TEXT)
+ROWS = 400
+
+
+def world() -> MemoryBroker:
+    counts = dict.fromkeys(("records", "outcomes", "features", "scored", "examples", "dead-letters"), P)
+    return MemoryBroker({"events": SOURCES, "labels": 1, "decisions": 1, **counts}, VirtualClock())
+
+
+class Shop(Process):
+    """As elsewhere, with a share of its own."""
+
+    share: float = 1.0
+
+    def _handler(self) -> Handler:
+        if self.group == "ingestion":
+            return Ingestion(self.spec, P, self.metrics)
+        if self.group == "features":
+            return Features(self.spec, P, self.metrics, share=self.share)
+        return super()._handler()
+
+
+def sent(on: MemoryBroker, first: int = 0, rows: int = ROWS) -> None:
+    for n in range(first, first + rows):
+        event = {"order": f"o{n}", "at": n * 700, "who": f"w{n % 7}", "amount": n % 13 / 7}
+        on.append(Place("events", n % SOURCES), json.dumps(event).encode())
+
+
+def told(on: MemoryBroker) -> list[Decision]:
+    messages = [message for message in on.log(Place("decisions", 0)) if message is not None]
+    return [cloudevents.decode(each.value or b"", each.headers).read(Decision) for each in messages]
+
+
+def counted(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(f"headrace_{name}_rows_total", labels) or 0
+
+
+def all_of(on: MemoryBroker, spec: Pipeline = SPEC) -> tuple[Shop, Shop, Shop]:
+    ingestion, features, serving = (Shop(on, each, spec=spec) for each in ("ingestion", "features", "serving"))
+    return ingestion, features, serving
+
+
+def alter(on: MemoryBroker, feature: str, row: int, value: float | str) -> None:
+    """A served row of partition 0 says something else."""
+    place = Place("scored", 0)
+    for offset, message in enumerate(on.log(place)):
+        assert message is not None
+        batch = b.decode(message.value)
+        if row < batch.num_rows:
+            values = batch.column(feature).to_pylist()
+            values[row] = value
+            altered = pa.array(values, batch.schema.field(feature).type)
+            index = batch.schema.get_field_index(feature)
+            changed = batch.set_column(index, feature, altered)
+            on.log(place)[offset] = message._replace(value=b.encode(changed))  # type: ignore[attr-defined]  # Stored
+            return
+        row -= batch.num_rows
+    raise AssertionError("there is no such row")
+
+
+@pytest.mark.parametrize("spec", [SPEC, PLAIN], ids=["windows", "plain"])
+def test_every_row_of_a_sound_run_is_checked_and_none_is_skewed(spec: Pipeline) -> None:
+    on = world()
+    processes = all_of(on, spec)
+    sent(on)
+    rest(*processes)
+    metrics = processes[1].metrics
+    assert counted(metrics, "audited", features="expressions") == ROWS
+    assert counted(metrics, "audited", features="windows") == (ROWS if spec is SPEC else 0)
+    assert counted(metrics, "skewed") == 0
+    assert told(on) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(events(), STEPS, st.integers(1, 20), st.sampled_from([1.0, 0.5, 0.1]))
+def test_whoever_dies_whenever_a_sound_run_has_no_skew(
+    script: list[tuple[Place, bytes]], steps: list[tuple[str, int]], size: int, share: float
+) -> None:
+    on = world()
+    ingestion, serving = Shop(on, "ingestion", size, spec=SPEC), Shop(on, "serving", size)
+    seen: list[Metrics] = []
+
+    class Watched(Shop):
+        def _handler(self) -> Handler:
+            self.share = share
+            seen.append(self.metrics)
+            return super()._handler()
+
+    class Story(Run):
+        def step(self, number: int) -> None:
+            if not self.features.alive:
+                self.features = Watched(self.on, "features", self.size, spec=SPEC)
+            for _ in range(number):
+                self.features.step()
+                serving.step()
+                on.clock.advance(COMMIT_SECONDS / 2)
+
+        def another(self, number: int) -> None:
+            if self.other is None or not self.other.alive:
+                self.other = Watched(self.on, "features", self.size, spec=SPEC)
+            for _ in range(number):
+                self.other.step()
+            if number == 1:
+                self.other.kill()
+
+    for place, value in script:
+        on.append(place, value)
+    drain(ingestion)
+    run = Story(on, size)
+    run.features.kill()
+    run.play(steps)
+    on.clock.advance(COMMIT_SECONDS)
+    run.step(3)
+    rest(serving, run.features)
+    assert sum(counted(each, "skewed") for each in seen) == 0
+    assert told(on) == []
+    if share == 1:
+        assert sum(counted(each, "audited", features="windows") for each in seen) > 0
+
+
+@pytest.mark.parametrize(("feature", "value"), [("double", -1.0), ("mean", 1e-9), ("seen", 3.0)])
+def test_an_altered_value_is_counted_and_told_once_with_row_feature_and_values(feature: str, value: float) -> None:
+    on = world()
+    ingestion, features, serving = all_of(on)
+    sent(on)
+    drain(ingestion)
+    while features.step() or serving.step():
+        if sum(len(on.log(Place("features", p))) for p in range(P)):
+            break
+    drain(serving)
+    (place,) = [Place("scored", 0)]
+    row = b.decode(on.log(place)[0].value).to_pylist()[30]  # type: ignore[union-attr]
+    alter(on, feature, 30, value)
+    rest(features, serving)
+    assert counted(features.metrics, "skewed") == 1
+    (line,) = told(on)
+    identity = f"{row['_source']}-{row['_position']}-{row['_row']}"
+    assert (line.step, line.service, line.subject) == ("skewed", "features", f"{feature}@{identity}")
+    assert line.evidence["event_id"] == row["_event_id"]
+    assert line.evidence["feature"] == feature
+    assert (line.evidence["served"], line.evidence["recomputed"]) == (value, row[feature])
+    assert str(value) in line.reason
+
+
+def test_a_feature_that_stays_skewed_has_a_line_an_hour_and_every_row_is_counted() -> None:
+    on = world()
+    older = parse(PLAIN_TEXT.replace("amount * 2", "amount * 3"))
+    ingestion, serving = Shop(on, "ingestion", spec=PLAIN), Shop(on, "serving")
+    wrong, right = Shop(on, "features", spec=older), Features(PLAIN, P, Metrics(), share=1)
+    assert right is not wrong
+    metrics = wrong.metrics
+    audit = Features(PLAIN, P, metrics, share=1)._audit
+    wrong.handler._audit = audit  # type: ignore[attr-defined]  # it computes by an older definition and checks by this
+    first = 0
+    for hours in (0, 1, 2):
+        sent(on, first, 50)
+        first += 50
+        rest(ingestion, wrong, serving)
+        rest(ingestion, wrong, serving)
+        assert len(told(on)) == P * (hours + 1)
+        on.clock.advance(QUIET_MS / 1000)
+    assert counted(metrics, "skewed") > 100
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "feature"),
+    [("amount * 2", "amount * 3", "double"), ("{mean: amount, over: 10s}", "{mean: amount, over: 20s}", "mean")],
+)
+def test_a_new_owner_finds_rows_that_an_older_definition_computed(old: str, new: str, feature: str) -> None:
+    on = world()
+    older = parse(TEXT.replace(old, new))
+    ingestion, features, serving = all_of(on, older)
+    sent(on)
+    rest(ingestion, features, serving)
+    assert counted(features.metrics, "skewed") == 0
+    features.kill()
+    newer = Shop(on, "features", spec=parse(TEXT))
+    rest(newer, serving)
+    assert counted(newer.metrics, "skewed") > 0
+    assert {line.evidence["feature"] for line in told(on)} == {feature}
+
+
+def test_a_corrupted_state_of_windows_is_found() -> None:
+    on = world()
+    processes = all_of(on)
+    sent(on)
+    rest(*processes)
+    features = processes[1]
+    windows = features.handler._computation._windows[0]  # type: ignore[attr-defined]  # the state in service
+    for state in windows._states.values():
+        for values in getattr(state, "_parts", {}).values():
+            values += 1
+    sent(on, ROWS, 50)
+    rest(*processes)
+    rest(*processes)
+    assert counted(features.metrics, "skewed") > 0
+
+
+def test_the_same_rows_and_entities_are_chosen_by_everybody_and_they_are_the_share() -> None:
+    names = pa.array([f"customer-{n}" for n in range(100_000)])
+    hashes = sampling.of_texts(names)
+    assert np.array_equal(hashes[500:600], sampling.of_texts(names.slice(500, 100)))
+    assert int(sampling.of_texts(pa.array(["headrace"]))[0]) == HASH
+    for stretch in (0, 7):
+        some = sampling.chosen(sampling.in_turn(hashes, np.full(len(hashes), stretch)), 0.01)
+        assert 850 < some.sum() < 1_150
+    rows = pa.RecordBatch.from_pydict(
+        {"_source": pa.array([1] * 9_999, pa.int16()), "_position": range(9_999), "_row": [0] * 9_999}
+    )
+    assert 60 < sampling.chosen(sampling.of_rows(rows), 0.01).sum() < 140
+    assert sampling.chosen(hashes, 1.0).all()
+
+
+def test_entities_of_one_stretch_are_not_those_of_the_next() -> None:
+    hashes = sampling.of_texts(pa.array([f"{n}" for n in range(50_000)]))
+    turns = [sampling.chosen(sampling.in_turn(hashes, np.full(len(hashes), each)), 0.02) for each in range(200)]
+    assert np.any(turns, axis=0).mean() > 0.95
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", "a", ""], ["ä" * 300, "a"]])
+def test_texts_of_any_length_have_a_hash(texts: Sequence[str]) -> None:
+    hashes = sampling.of_texts(pa.array(texts, pa.string()))
+    assert len(hashes) == len(texts)
+    assert len(set(hashes.tolist())) == len(set(texts))
+
+
+def test_with_a_share_of_none_nothing_is_computed_again() -> None:
+    on = world()
+
+    class Idle(Shop):
+        share = 0.0
+
+    processes = [Shop(on, "ingestion", spec=SPEC), Idle(on, "features", spec=SPEC), Shop(on, "serving")]
+    sent(on)
+    rest(*processes)
+    alter(on, "double", 3, -1.0)
+    assert counted(processes[1].metrics, "audited", features="expressions") == 0
+
+
+HASH = 12281150489993559865
