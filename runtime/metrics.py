@@ -44,7 +44,7 @@ class Metrics:
             "headrace_skewed_rows", "Served rows that differ from what their records give, among those computed again"
         )
         self.audited = self._counter(
-            "headrace_audited_rows", "Served rows that were computed again and compared, by kind of features", "features"
+            "headrace_audited_rows", "Served rows computed again and compared, by kind of features", "features"
         )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")

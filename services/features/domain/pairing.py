@@ -40,12 +40,8 @@ class Pairs:
 
     def windowless(self, features: Iterable[str]) -> Mask:
         """Where all windows of one side are null, as they are where an entity found no place."""
-        sides = [np.ones(self.served.num_rows, bool), np.ones(self.served.num_rows, bool)]
-        for name in features:
-            for empty, rows in zip(sides, (self.served, self.again), strict=True):
-                if name in rows.schema.names:
-                    empty &= rows.column(name).is_null().to_numpy(zero_copy_only=False)
-        return sides[0] | sides[1]
+        names = list(features)
+        return _empty(self.served, names) | _empty(self.again, names)
 
 
 def pair(served: pa.RecordBatch, again: pa.RecordBatch) -> Pairs:
@@ -73,6 +69,13 @@ def tops(rows: pa.RecordBatch) -> dict[int, int]:
     """The highest order value of each source."""
     source, order = b.sources(rows), b.orders(rows)
     return {each: int(order[source == each].max()) for each in np.unique(source).tolist()}
+
+
+def _empty(rows: pa.RecordBatch, names: Iterable[str]) -> Mask:
+    empty = np.ones(rows.num_rows, bool)
+    for name in set(names) & set(rows.schema.names):
+        empty &= rows.column(name).is_null().to_numpy(zero_copy_only=False)
+    return empty
 
 
 def _keys(rows: pa.RecordBatch, name: str) -> pl.DataFrame:

@@ -39,10 +39,12 @@ def of_texts(texts: pa.Array) -> Hashes:
     binary = texts.cast(pa.large_binary())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset : binary.offset + len(binary) + 1]
-    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]].astype(np.uint64)
-    ends = ends - ends[0]
-    place = np.arange(len(letters)) - np.repeat(ends[:-1], np.diff(ends))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(letters | place.astype(np.uint64) << np.uint64(8)))])
+    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    ends, lengths = ends - ends[0], np.diff(ends)
+    place = np.arange(len(letters)) - np.repeat(ends[:-1], lengths)
+    weights = mixed(np.arange(lengths.max(initial=0), dtype=np.uint64))
+    sums = np.zeros(len(letters) + 1, np.uint64)
+    np.cumsum((letters + np.uint64(1)) * weights[place], out=sums[1:])
     return mixed(sums[ends[1:]] - sums[ends[:-1]])
 
 

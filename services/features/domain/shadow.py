@@ -64,9 +64,9 @@ class Shadow:
         self._clock = int(highest[-1])
         if not fed.any():
             return
-        self._wanted.append(b.orders(rows)[own | now])
-        clock = np.where(now, highest, np.where(own, NEVER, NEVER - 1))
-        self._taken.append(rows.append_column(CLOCK, pa.array(clock)).filter(pa.array(fed)))
+        at = np.flatnonzero(fed)
+        clock = np.where(now[at], highest[at], np.where(own[at], NEVER, NEVER - 1))
+        self._hold(rows.take(pa.array(at)), clock)
 
     def rewound(self, margin: int) -> None:
         """All rows so far were read again, `margin` milliseconds further back than windows reach."""
@@ -75,9 +75,14 @@ class Shadow:
 
     def served(self, rows: pa.RecordBatch) -> None:
         """Rows as they were scored; those that were not chosen are passed over."""
-        if self._wanted:
-            found = np.isin(b.orders(rows), np.concatenate(self._wanted))
-            self._served += [rows.filter(pa.array(found))] if found.any() else []
+        if not self._wanted:
+            return
+        wanted, orders = np.sort(np.concatenate(self._wanted)), b.orders(rows)
+        if not len(wanted):
+            return
+        at = np.minimum(np.searchsorted(wanted, orders), len(wanted) - 1)
+        found = np.flatnonzero(wanted[at] == orders)
+        self._served += [rows.take(pa.array(found))] if len(found) else []
 
     def look(self) -> Pairs | None:
         """The chosen rows that were served since the last look; None for none."""
@@ -128,16 +133,13 @@ class Shadow:
         moved = np.maximum.accumulate(np.where(highest > before, np.arange(rows.num_rows), -1))
         needed = moved[now]
         if self._unsaid is not None and (needed < 0).any():
-            self._taken.append(self._unsaid)
+            self._hold(self._unsaid, np.array([NEVER - 1]))
             self._unsaid = None
         fed[needed[needed >= 0]] = True
         last = int(moved[-1])
         if self._reach and last >= 0:
-            said = bool(fed[last])
-            self._unsaid = None if said else _alone(rows, last)
+            self._unsaid = None if fed[last] else rows.take(pa.array([last]))  # a slice would hold all of them
 
-
-def _alone(rows: pa.RecordBatch, index: int) -> pa.RecordBatch:
-    """One row that only moves time, as a copy: a slice would hold all of them in memory."""
-    row = rows.take(pa.array([index]))
-    return row.append_column(CLOCK, pa.array([NEVER - 1]))
+    def _hold(self, rows: pa.RecordBatch, clock: Ints) -> None:
+        self._taken.append(rows.append_column(CLOCK, pa.array(clock)))
+        self._wanted.append(b.orders(rows)[clock >= NEVER])
