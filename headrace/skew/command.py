@@ -27,8 +27,6 @@ from schemas.messages import rfc3339
 from schemas.pipeline import Pipeline, load
 from schemas.quantities import duration
 
-SECOND_MS = 1_000
-
 FromOption = Annotated[str | None, typer.Option("--from", help="Served since: 2h (ago), or 2026-01-01T00:00:00Z.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Served before; the same.")]
 LastOption = Annotated[
@@ -94,7 +92,7 @@ def _require_records(log: LogReader, spec: Pipeline, parts: list[Span]) -> None:
     known = [each for each in moments if each is not None]
     mend = "wait until newer rows were served"
     if len(known) == len(moments):
-        mend = f"check what was served later: --from {rfc3339(utc((max(known) // SECOND_MS + 1) * SECOND_MS))}"
+        mend = f"check what was served later: --from {rfc3339(utc(max(known) + 1))}"
     back = f", and windows look back {duration(spec.longest_window)}" if spec.longest_window else ""
     raise WrongUse(
         f"{RECORDS}/{gone[0].partition} of {spec.pipeline} begins at offset {gone[0].deleted}{back}: retention has "

@@ -132,7 +132,8 @@ def _first_row(log: LogReader, place: Place, start: int, stop: int) -> pa.Record
 
 def _span(log: LogReader, place: Place, start: int, stop: int, first: pa.RecordBatch, reach: int) -> Span:
     records = Place(RECORDS, place.partition)
-    oldest = int(first.column(b.TIME)[0].value) - reach if reach else None
+    seen, time = _seen(log, place, start), int(first.column(b.TIME)[0].value)
+    oldest = max(time, seen.highest.get(b.EVENTS, time)) - reach if reach else None
     fold = _begin(log, place, start, oldest)
     begin = log.begin(records)
     deleted = fold.marks[RECORDS] + 1 < begin
@@ -140,7 +141,7 @@ def _span(log: LogReader, place: Place, start: int, stop: int, first: pa.RecordB
         deleted = not _reaches(log, records, first, oldest)
     end = log.end(records)
     expected = _mark(log, place, stop, end) - max(fold.marks[RECORDS], begin - 1)
-    return Span(place.partition, start, stop, _seen(log, place, start), fold, end, begin if deleted else None, expected)
+    return Span(place.partition, start, stop, seen, fold, end, begin if deleted else None, expected)
 
 
 def _mark(log: LogReader, place: Place, stop: int, end: int) -> int:
@@ -174,13 +175,14 @@ def _begin(log: LogReader, place: Place, start: int, oldest: int | None) -> Fold
 def _seen(log: LogReader, place: Place, start: int) -> Fold:
     """The fold of `scored` before an offset. The last message may be a zombie's, who had seen less than others."""
     for window in windows(log, place, start):
+        told = [each.through for each in map(story, window) if each is not None and each.through is not None]
         tops: dict[int, int] = {}
-        for headers in map(story, window):
-            if headers is not None and headers.through is not None:
-                for source, top in headers.through.tops.get(b.EVENTS, {}).items():
-                    tops[source] = max(top, tops.get(source, -1))
+        for source, top in (top for each in told for top in each.tops.get(b.EVENTS, {}).items()):
+            tops[source] = max(top, tops.get(source, -1))
+        highest = max((each.highest[b.EVENTS] for each in told if b.EVENTS in each.highest), default=None)
         if tops:
-            return Fold((SERVED,), b.Through(tops={b.EVENTS: tops}))
+            known = {} if highest is None else {b.EVENTS: highest}
+            return Fold((SERVED,), b.Through(tops={b.EVENTS: tops}, highest=known))
     return Fold((SERVED,))
 
 
