@@ -75,6 +75,8 @@ def earliest(log: LogReader, partition: int, reach: int) -> int | None:
     place, records = Place(SERVED, partition), Place(RECORDS, partition)
     begin = log.begin(records)
     newest = _newest_time(log, records)
+    if newest is None:
+        return None
 
     def whole(message: Message) -> bool:
         headers = story(message)
@@ -189,7 +191,8 @@ def _seen(log: LogReader, place: Place, start: int) -> Fold:
 def _reaches(log: LogReader, records: Place, first: pa.RecordBatch, oldest: int | None) -> bool:
     """Whether records are kept from before the first row; for windows, from before all that they hold."""
     if oldest is not None:
-        return _newest_time(log, records) < oldest
+        newest = _newest_time(log, records)
+        return newest is not None and newest < oldest
     source, order = int(b.sources(first)[0]), int(b.orders(first)[0])
     for message in log.read(records, log.begin(records), log.end(records)):
         rows = b.decode(message.value)
@@ -199,10 +202,13 @@ def _reaches(log: LogReader, records: Place, first: pa.RecordBatch, oldest: int 
     return False
 
 
-def _newest_time(log: LogReader, records: Place) -> int:
-    """Event time up to which records may have been deleted, milliseconds: that of the first kept message with rows."""
+def _newest_time(log: LogReader, records: Place) -> int | None:
+    """Event time up to which records may have been deleted, milliseconds: that of the first kept message with rows.
+
+    None where none is kept.
+    """
     for message in log.read(records, log.begin(records), log.end(records)):
         rows, headers = b.decode(message.value), b.decode_headers(message.headers)
         if rows.num_rows:
             return max([int(pc.max(rows.column(b.TIME)).value), *(time for time, _ in headers.watermarks.values())])
-    return 0
+    return None

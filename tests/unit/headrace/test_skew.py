@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headrace.cli import run
 from headrace.dead_letters.wanted import moment
@@ -16,9 +18,9 @@ from headrace.skew.spans import Range
 from runtime.memory import MemoryBroker, MemoryLog
 from runtime.ports import Message, Place
 from schemas.pipeline import Pipeline, parse
-from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, alter, world
-from tests.unit.services.features.test_windows_restart import TEXT
-from tests.unit.services.features.world import SOURCES, P, rest
+from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, Story, alter, world
+from tests.unit.services.features.test_windows_restart import STEPS, TEXT, events
+from tests.unit.services.features.world import SOURCES, P, drain, rest
 
 ROWS, TURN = 600, 20
 STEP_MS = 900
@@ -79,6 +81,31 @@ def test_a_part_of_a_sound_log_is_sound_and_read_no_further_back_than_windows_re
     assert 40 <= found.rows < ROWS
     reach = spec.longest_window / STEP_MS + 40_000 / STEP_MS
     assert len(log.offsets) < (found.rows + reach + 4 * TURN) / (TURN / P / SOURCES)
+
+
+@settings(max_examples=30, deadline=None)
+@given(events(), STEPS, st.integers(1, 20), st.integers(1, 60), st.integers(0, 12), st.integers(0, 12))
+def test_whoever_died_whenever_and_whatever_was_deleted_a_sound_log_is_sound_or_refused(
+    script: list[tuple[Place, bytes]], steps: list[tuple[str, int]], size: int, last: int, records: int, scored: int
+) -> None:
+    on = world()
+    for place, value in script:
+        on.append(place, value)
+    drain(Shop(on, "ingestion", size, spec=SPECS["windows"]))
+    story = Story(on, size, share=1)
+    story.play(steps)
+    rest(story.serving, story.features)
+    whole = check(Log(on), SPECS["windows"])
+    assert (whole.rows, whole.sound) == (len(script), True)
+    assert check(Log(on), SPECS["windows"], Range(last=last)).sound
+    assert sound_or_refused(Log(on, {"records": records, "scored": scored}), Range(last=last))
+
+
+def sound_or_refused(log: Log, given: Range) -> bool:
+    try:
+        return check(log, SPECS["windows"], given).sound
+    except WrongUse as refused:
+        return "deleted" in str(refused) or "no row" in str(refused)
 
 
 @pytest.mark.parametrize("form", ["windows", "plain"])
