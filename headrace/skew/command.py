@@ -26,6 +26,7 @@ from schemas.messages import moment as utc
 from schemas.messages import rfc3339
 from schemas.pipeline import Pipeline, load
 from schemas.quantities import duration
+from services.features.domain.pairing import of_records
 
 FromOption = Annotated[str | None, typer.Option("--from", help="Served since: 2h (ago), or 2026-01-01T00:00:00Z.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="Served before; the same.")]
@@ -72,6 +73,7 @@ def examine(log: LogReader, spec: Pipeline, given: Range, output: Output) -> Fin
     Raises:
         WrongUse: Nothing was served in it, or records that its rows rest on are deleted.
     """
+    spec = of_records(spec)
     parts = list(spans(log, given.of_each(log.partitions(RECORDS)), spec.longest_window))
     if not parts:
         raise WrongUse(f"no row of {spec.pipeline} was served in this range, so nothing can be checked: name another")
@@ -115,6 +117,8 @@ def _tell(output: Output, spec: Pipeline, findings: Findings) -> None:
             output.say(
                 f"{rows:,} rows were served by another pipeline.yaml, digest {digest}; this one is {spec.digest}"
             )
+    if left := [name for name in spec.features if name not in findings.features]:
+        output.say(f"not checked, because records do not say which labels had arrived: {', '.join(left)}")
     if findings.windowless:
         output.say(f"windows of {findings.windowless:,} rows were not compared: windows.entities was reached")
     if findings.missing:

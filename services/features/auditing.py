@@ -23,7 +23,7 @@ from schemas import cloudevents
 from schemas.checks import windowed
 from schemas.messages import Decision, Scalar
 from schemas.pipeline import Pipeline
-from services.features.domain.pairing import Pairs
+from services.features.domain.pairing import Pairs, of_records
 from services.features.domain.sampling import Mask
 from services.features.domain.shadow import Shadow
 from services.features.rewind import inputs_again
@@ -54,8 +54,8 @@ class Audit:
     """
 
     def __init__(self, spec: Pipeline, metrics: Metrics, share: float, form: cloudevents.Form = "structured") -> None:
-        self._spec, self._metrics, self._share, self._form = spec, metrics, share, form
-        self._windowed = frozenset(windowed(spec))
+        self._spec, self._metrics, self._share, self._form = of_records(spec), metrics, share, form
+        self._windowed = frozenset(windowed(self._spec))
         self._shadows: dict[int, Shadow] = {}
         self._told: dict[tuple[int, str], int] = {}
         for features in ("expressions", "windows"):

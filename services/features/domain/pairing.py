@@ -10,6 +10,8 @@ import polars as pl
 import pyarrow as pa
 
 from schemas import batch as b
+from schemas.pipeline import Pipeline
+from schemas.windows import AGGREGATES
 from services.features.domain.sampling import Mask
 
 _KEY = [b.SOURCE, b.POSITION, b.ROW]
@@ -44,6 +46,12 @@ class Pairs:
         return _empty(self.served, names) | _empty(self.again, names)
 
 
+def of_records(spec: Pipeline) -> Pipeline:
+    """The pipeline with those of its features that records alone give: not what depends on which labels had arrived."""
+    kept = {name: form for name, form in spec.features.items() if isinstance(form, str) or not _of_labels(spec, form)}
+    return spec.model_copy(update={"features": kept})
+
+
 def pair(served: pa.RecordBatch, again: pa.RecordBatch) -> Pairs:
     """Find the rows by their identity."""
     left, right = _keys(served, "served"), _keys(again, "again")
@@ -69,6 +77,10 @@ def tops(rows: pa.RecordBatch) -> dict[int, int]:
     """The highest order value of each source."""
     source, order = b.sources(rows), b.orders(rows)
     return {each: int(order[source == each].max()) for each in np.unique(source).tolist()}
+
+
+def _of_labels(spec: Pipeline, form: Mapping[str, object]) -> bool:
+    return "label" not in spec.event_fields and "label" in {form.get(each) for each in AGGREGATES}
 
 
 def _empty(rows: pa.RecordBatch, names: Iterable[str]) -> Mask:

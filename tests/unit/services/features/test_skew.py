@@ -23,6 +23,7 @@ from services.features.auditing import QUIET_MS
 from services.features.domain import sampling
 from services.features.domain.computing import Computation
 from services.features.domain.labelled import times
+from services.features.domain.pairing import of_records
 from services.features.domain.shadow import Shadow
 from services.features.handler import Features
 from services.ingestion.handler import Ingestion
@@ -333,6 +334,15 @@ def test_texts_of_any_length_have_a_hash(texts: Sequence[str]) -> None:
     hashes = sampling.of_texts(pa.array(texts, pa.string()))
     assert len(hashes) == len(texts)
     assert len(set(hashes.tolist())) == len(set(texts))
+
+
+def test_what_depends_on_labels_that_had_arrived_is_left_out() -> None:
+    form = {"mean": "label", "over": "24h"}
+    both = SPEC.model_copy(update={"features": {**SPEC.features, "up": form}})
+    assert of_records(both).features == SPEC.features
+    assert of_records(both).longest_window == SPEC.longest_window
+    named = parse(TEXT.replace("amount:", "label:").replace("amount", "label"))
+    assert of_records(named).features == named.features
 
 
 def test_with_a_share_of_none_nothing_is_computed_again() -> None:
