@@ -49,7 +49,8 @@ class Pairs:
 def of_records(spec: Pipeline) -> Pipeline:
     """The pipeline with those of its features that records alone give: not what depends on which labels had arrived."""
     kept = {name: form for name, form in spec.features.items() if isinstance(form, str) or not _of_labels(spec, form)}
-    return spec.model_copy(update={"features": kept})
+    fields = {name: getattr(spec, name) for name in type(spec).model_fields}
+    return type(spec).model_construct(**{**fields, "features": kept})  # a copy would keep what was derived
 
 
 def pair(served: pa.RecordBatch, again: pa.RecordBatch) -> Pairs:

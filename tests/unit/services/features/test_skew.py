@@ -338,8 +338,11 @@ def test_texts_of_any_length_have_a_hash(texts: Sequence[str]) -> None:
 
 def test_what_depends_on_labels_that_had_arrived_is_left_out() -> None:
     form = {"mean": "label", "over": "24h"}
-    both = SPEC.model_copy(update={"features": {**SPEC.features, "up": form}})
+    fields = {name: getattr(SPEC, name) for name in Pipeline.model_fields}
+    both = Pipeline.model_construct(**{**fields, "features": {**SPEC.features, "up": form}})
+    assert "up" in both.feature_types
     assert of_records(both).features == SPEC.features
+    assert of_records(both).feature_types == SPEC.feature_types
     assert of_records(both).longest_window == SPEC.longest_window
     named = parse(TEXT.replace("amount:", "label:").replace("amount", "label"))
     assert of_records(named).features == named.features
