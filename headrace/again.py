@@ -101,7 +101,7 @@ def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
 
 def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader) -> None:
     """Make features from records."""
-    handler = Features(spec, 1, Metrics())
+    handler = Features(spec, 1, Metrics(), share=0)
     for partition in range(memory.partitions("records")):
         place = Place("records", partition)
         handler.restore(place, memory)
@@ -129,7 +129,7 @@ def join(spec: Pipeline, memory: MemoryLog, log: LogReader) -> dict[str, object]
     """Join the scores with the recorded outcomes, at the recorded boundaries."""
     made: list[Outgoing] = []
     for partition in range(memory.partitions("scored")):
-        handler = Features(spec, 1, Metrics())
+        handler = Features(spec, 1, Metrics(), share=0)
         nothing = MemoryLog(memory_broker(VirtualClock(), memory.partitions("scored")), "again")
         for topic in JOINED:
             handler.restore(Place(topic, partition), nothing)

@@ -19,7 +19,7 @@ from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 from tests.unit.services.features.world import SOURCES, P, Process, broker, drain, messages
 
-SPEC = parse("""
+TEXT = """
 pipeline: shop
 task: binary
 events:
@@ -41,7 +41,8 @@ features:
   gap: {since: "*", over: 1m}
   few: {sum: amount, over: 3 rows, within: 30s}
 drift: {pane: 10s, lateness: 2s}
-""")
+"""
+SPEC = parse(TEXT)
 NAMES = list(SPEC.features)
 
 Row = tuple[int, int, int]
