@@ -1,0 +1,200 @@
+"""kill -9, a rebalance storm, a frozen joiner and a dead broker amid 200,000 rows: the examples of a run without any.
+
+What is proved: the examples on the log, counted raw, are those of services that nobody disturbs over the same messages,
+row by row: identity, window features and others, and label bit by bit, outputs of the model in service to 12 digits.
+None is lost, none is there twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from headrace.following import Follower
+from headrace.sending import carrier
+from runtime.ports import Message
+from runtime.store import Store
+from schemas import batch as b
+from schemas.pipeline import load
+from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, examples, model, orders, portions, undisturbed
+from tests.e2e.running import Running, running, until
+
+ROWS, LEARNED, RATE = 200_000, 8_000, 3_500.0
+SEED, TURNS, KILLS = 5, 16, 5
+PAUSE_S, FROZEN_S, AWAY_S = (0.3, 2.5), 9.0, 2.0
+SCORES = (b.PREDICTION, b.OUTPUTS)
+"""Their last bit depends on the number of rows that a model scores at once, which is that of a batch."""
+
+JOINERS, SERVINGS = ("features-1", "features-2", "features-3"), ("serving-1", "serving-2")
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(PIPELINE)
+    spec, store = load(pipeline), Store((tmp_path / "artefacts").as_uri())
+    stream = list(portions(orders(ROWS)))
+    announced = model(spec, store, stream[: LEARNED // CHUNK])
+    expected = undisturbed(spec, store, [announced, *stream])
+    with running(
+        tmp_path,
+        pipeline,
+        {"features": len(JOINERS), "serving": len(SERVINGS)},
+        services=("ingestion", "features", "serving"),
+        event_partitions=PARTITIONS,
+        label_partitions=PARTITIONS,
+        first=announced,
+    ) as system:
+        feeder = Feeder(system, stream)
+        feeder.start()
+        began = time.monotonic()
+        storm = Storm(system, feeder)
+        storm.rage()
+        feeder.hurry.set()
+        found = _collected(system, expected.num_rows)
+        took = time.monotonic() - began
+        feeder.join()
+        print(f"{ROWS / took:.0f} rows/s over {took:.0f} s; {dict(storm.done)}; {_moves(system)}; {system.crashes}")
+        assert sum(_moves(system).values()) > TURNS, f"partitions hardly moved: {_moves(system)}"
+    _assert_same(found, expected)
+
+
+class Feeder(threading.Thread):
+    """Sends the portions at a rate until it is told to hurry."""
+
+    def __init__(self, system: Running, stream: Sequence[Portion]) -> None:
+        super().__init__(name="feeder")
+        self._system, self._stream = system, stream
+        self.hurry = threading.Event()
+
+    def run(self) -> None:
+        began = time.monotonic()
+        with contextlib.closing(carrier(self._system.kafka.address, self._system.spec.pipeline)) as way:
+            for number, portion in enumerate(self._stream, 1):
+                way.publish(portion)
+                self.hurry.wait(max(0.0, began + number * CHUNK / RATE - time.monotonic()))
+            way.confirm()
+
+
+class Storm:
+    """What happens to the services and to the broker while events come."""
+
+    def __init__(self, system: Running, feeder: Feeder) -> None:
+        self._system, self._services, self._feeder = system, system.services, feeder
+        self._random = random.Random(SEED)  # noqa: S311 - the same storm each time
+        self._away: set[str] = set()
+        self.done: Counter[str] = Counter()
+
+    def rage(self) -> None:
+        """All of it, one after the other."""
+        kills = set(self._random.sample(range(TURNS), KILLS))
+        for turn in range(TURNS):
+            self._pause(self._random.uniform(*PAUSE_S))
+            (self._kill if turn in kills else self._rebalance)()
+        self._everybody()
+        self._freeze(self._random.choice(JOINERS))
+        self._everybody()
+        self._restart_broker()
+
+    def _rebalance(self) -> None:
+        """A member of the join leaves, or comes; the first one stays."""
+        name = self._random.choice(JOINERS[1:])
+        self._note("came" if name in self._away else "left")
+        if name in self._away:
+            self._services.start(name)
+        else:
+            self._services.stop(name)
+            self._services.prepare()  # it imports meanwhile, so that it comes when it is called
+        self._away ^= {name}
+
+    def _kill(self) -> None:
+        living = [each for each in (*JOINERS, *SERVINGS) if each not in self._away]
+        self._note("killed")
+        self._services.kill(self._random.choice(living))
+
+    def _everybody(self) -> None:
+        for name in self._away:
+            self._services.start(name)
+        self._away.clear()
+        names = len(self._services.names)
+        until("all ready", lambda: len(self._services.ready()) == names, 60, self._system.problems)
+
+    def _freeze(self, name: str) -> None:
+        """For longer than its session: another one has its partitions when it wakes up."""
+        self._note("frozen")
+        self._services.suspend(name)
+        self._pause(FROZEN_S)
+        self._services.resume(name)
+
+    def _restart_broker(self) -> None:
+        self._note("broker killed")
+        self._system.kafka.kill()
+        self._pause(AWAY_S)
+        self._system.kafka.restart()
+
+    def _note(self, what: str) -> None:
+        assert self._feeder.is_alive(), f"everything was sent before: {what}. Send more rows, or more slowly"
+        self.done[what] += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Trouble comes at its times, whatever the system does: the stream goes on between."""
+        threading.Event().wait(seconds)
+
+
+def _moves(system: Running) -> Counter[str]:
+    """How often each member of the join got partitions."""
+    gained = re.compile(r'(features-\d): .*"rebalanced".*"gained": \[\[')
+    return Counter(match[1] for line in system.said if (match := gained.match(line)))
+
+
+def _collected(system: Running, rows: int) -> pa.RecordBatch:
+    """Every message of examples, with what comes when all services have finished."""
+    follower, count = Follower(system.log), 0
+    found: list[Message] = []
+
+    def complete() -> bool:
+        nonlocal count
+        new = list(follower.new("examples"))
+        found.extend(new)
+        count += sum(b.decode(each.value).num_rows for each in new)
+        return bool(count >= rows)
+
+    until(f"{rows} examples", complete, 120, lambda: f"{count} are there\n{system.problems()}")
+    system.stop()
+    complete()
+    return examples(found)
+
+
+def _assert_same(found: pa.RecordBatch, expected: pa.RecordBatch) -> None:
+    ids = found.column(b.EVENT_ID)
+    lost, twice = ROWS - len(ids.unique()), len(ids) - len(ids.unique())
+    print(f"{lost} lost, {twice} twice")
+    assert (lost, twice) == (0, 0)
+    assert found.schema == expected.schema
+    ours, theirs = (pl.DataFrame(pa.Table.from_batches([each])).sort(b.EVENT_ID) for each in (found, expected))
+    different = {name: int(_bits(ours[name]).ne_missing(_bits(theirs[name])).sum()) for name in ours.columns}
+    assert {name: count for name, count in different.items() if count and name not in SCORES} == {}
+    for one, other in zip(_scores(ours), _scores(theirs), strict=True):
+        assert np.allclose(one, other, rtol=1e-12, atol=0)
+
+
+def _bits(values: pl.Series) -> pl.Series:
+    """Numbers as their bits, which are equal for the very same number only."""
+    return pl.Series(values.to_numpy().view(np.int64)) if values.dtype == pl.Float64 else values
+
+
+def _scores(rows: pl.DataFrame) -> Iterator[np.ndarray]:
+    yield from (rows[b.PREDICTION].to_numpy(), rows[b.OUTPUTS].explode().to_numpy())
