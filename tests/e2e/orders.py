@@ -1,4 +1,4 @@
-"""A stream of orders in batches, a model that scores it, and the examples of services that nobody disturbs.
+"""A stream of orders, a model that scores it, and the examples of services that nobody disturbs.
 
 Each internal partition gets all its rows from one partition of events, so that their order, which windows depend on, is
 that of the producer, whoever handles them and whenever.
@@ -36,9 +36,9 @@ from services.training.domain.fitting import fit
 
 PARTITIONS = 4
 CHUNK, SEED = 2_000, 5
-START, STEP_MS = 1_790_000_000_000, 100
-LATE_MS, EARLY_MS, WAIT_MS = 300_000, 60_000, 5_400_000
-"""How late an event comes at most, and a label after its event, or before it."""
+START = 1_790_000_000_000
+LATE_MS, EARLY_MS = 300_000, 60_000
+"""How late an event comes at most, and how long before its event a label."""
 
 PIPELINE = """\
 pipeline: storm
@@ -65,21 +65,32 @@ model: {estimator: logistic_regression}
 """
 
 Portion = list[Outgoing]
-"""What is sent together: batches of events, and of the labels that are known by then."""
+"""What is sent together: events, and the labels that are known by then."""
 
 
 class Orders(NamedTuple):
-    """All events as they come, and all labels in the order in which they are known."""
+    """All events as they come, and all labels in the order in which they are known.
+
+    Attributes:
+        step_ms: From event to event.
+    """
 
     events: pl.DataFrame
     labels: pl.DataFrame
+    step_ms: int
 
 
-def orders(rows: int) -> Orders:
-    """Returned when the amount is large; every 50th event out of order, every 9th amount missing, some labels twice."""
+def orders(rows: int, step_ms: int, wait_ms: int) -> Orders:
+    """Returned when the amount is large; every 50th event out of order, every 9th amount missing, some labels twice.
+
+    Args:
+        rows: How many events.
+        step_ms: From event to event.
+        wait_ms: How long after its event a label comes at most.
+    """
     row, numbers = np.arange(rows), np.random.default_rng(SEED)
     amount = numbers.gamma(2.0, 30.0, rows)
-    at = START + row * STEP_MS - np.where(row % 50 == 0, numbers.integers(0, LATE_MS, rows), 0)
+    at = START + row * step_ms - np.where(row % 50 == 0, numbers.integers(0, LATE_MS, rows), 0)
     customer = [f"c-{each}" for each in (row * 31 % 997).tolist()]
     frame = pl.DataFrame(
         {
@@ -89,31 +100,38 @@ def orders(rows: int) -> Orders:
             "customer": customer,
             "amount": pl.Series(np.where(row % 9 == 0, np.nan, amount), nan_to_null=True),
             "items": row % 4,
-            "known_at": at + numbers.integers(-EARLY_MS, WAIT_MS, rows),
+            "known_at": at + numbers.integers(-EARLY_MS, wait_ms, rows),
             "returned": amount > 50.0,
         }
     )
     labels = frame.select("partition", "order", "customer", "known_at", "returned")
     again = labels[::100].with_columns(pl.col("known_at") + 1, ~pl.col("returned"))
-    return Orders(frame.drop("known_at", "returned"), pl.concat([labels, again]).sort("known_at", maintain_order=True))
+    known = pl.concat([labels, again]).sort("known_at", maintain_order=True)
+    return Orders(frame.drop("known_at", "returned"), known, step_ms)
 
 
-def portions(stream: Orders) -> Iterator[Portion]:
-    """The stream in the order in which it is sent."""
+def portions(stream: Orders, *, batches: bool = True) -> Iterator[Portion]:
+    """The stream in the order in which it is sent, as Arrow batches or as JSON, a message a row."""
+    form = _batches if batches else _documents
     known, begin = stream.labels["known_at"].to_numpy(), 0
     for first in range(0, len(stream.events), CHUNK):
         stop = first + CHUNK
-        end = int(np.searchsorted(known, START + stop * STEP_MS)) if stop < len(stream.events) else len(known)
-        yield [*_batches("events", stream.events[first:stop]), *_batches("labels", stream.labels[begin:end])]
+        end = int(np.searchsorted(known, START + stop * stream.step_ms)) if stop < len(stream.events) else len(known)
+        yield [*form("events", stream.events[first:stop]), *form("labels", stream.labels[begin:end])]
         begin = end
 
 
 def _batches(topic: str, rows: pl.DataFrame) -> Iterator[Outgoing]:
+    headers = [("content-type", ARROW_STREAM.encode())]
     for (place,), part in rows.partition_by("partition", as_dict=True, include_key=False).items():
         table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-        yield Outgoing(
-            topic, int(place), b.encode(table.to_batches()[0]), None, [("content-type", ARROW_STREAM.encode())]
-        )
+        yield Outgoing(topic, int(place), b.encode(table.to_batches()[0]), None, headers)
+
+
+def _documents(topic: str, rows: pl.DataFrame) -> Iterator[Outgoing]:
+    values = rows.select(pl.struct(pl.exclude("partition")).struct.json_encode()).to_series()
+    for place, value in zip(rows["partition"], values, strict=True):
+        yield Outgoing(topic, place, value.encode())
 
 
 def model(spec: Pipeline, store: Store, learned: Sequence[Portion]) -> Portion:

@@ -13,29 +13,22 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
 import pytest
 
-from headrace.following import Follower
 from headrace.sending import carrier
-from runtime.ports import Message
 from runtime.store import Store
-from schemas import batch as b
 from schemas.pipeline import load
-from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, examples, model, orders, portions, undisturbed
+from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, model, orders, portions, undisturbed
+from tests.e2e.outcome import Examples, assert_same
 from tests.e2e.running import Running, running, until
 
 ROWS, LEARNED, RATE = 200_000, 8_000, 3_500.0
+STEP_MS, WAIT_MS = 100, 5_400_000
 SEED, TURNS, KILLS = 5, 16, 5
 PAUSE_S, FROZEN_S, AWAY_S = (0.3, 2.5), 9.0, 2.0
-SCORES = (b.PREDICTION, b.OUTPUTS)
-"""Their last bit depends on the number of rows that a model scores at once, which is that of a batch."""
-
 JOINERS, SERVINGS = ("features-1", "features-2", "features-3"), ("serving-1", "serving-2")
 
 
@@ -46,7 +39,7 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     pipeline = tmp_path / "pipeline.yaml"
     pipeline.write_text(PIPELINE)
     spec, store = load(pipeline), Store((tmp_path / "artefacts").as_uri())
-    stream = list(portions(orders(ROWS)))
+    stream = list(portions(orders(ROWS, STEP_MS, WAIT_MS)))
     announced = model(spec, store, stream[: LEARNED // CHUNK])
     expected = undisturbed(spec, store, [announced, *stream])
     with running(
@@ -64,12 +57,12 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
         storm = Storm(system, feeder)
         storm.rage()
         feeder.hurry.set()
-        found = _collected(system, expected.num_rows)
+        found = Examples(system).all(ROWS)
         took = time.monotonic() - began
         feeder.join()
         print(f"{ROWS / took:.0f} rows/s over {took:.0f} s; {dict(storm.done)}; {_moves(system)}; {system.crashes}")
         assert sum(_moves(system).values()) > TURNS, f"partitions hardly moved: {_moves(system)}"
-    _assert_same(found, expected)
+    assert_same(found, expected, ROWS)
 
 
 class Feeder(threading.Thread):
@@ -158,43 +151,3 @@ def _moves(system: Running) -> Counter[str]:
     """How often each member of the join got partitions."""
     gained = re.compile(r'(features-\d): .*"rebalanced".*"gained": \[\[')
     return Counter(match[1] for line in system.said if (match := gained.match(line)))
-
-
-def _collected(system: Running, rows: int) -> pa.RecordBatch:
-    """Every message of examples, with what comes when all services have finished."""
-    follower, count = Follower(system.log), 0
-    found: list[Message] = []
-
-    def complete() -> bool:
-        nonlocal count
-        new = list(follower.new("examples"))
-        found.extend(new)
-        count += sum(b.decode(each.value).num_rows for each in new)
-        return bool(count >= rows)
-
-    until(f"{rows} examples", complete, 120, lambda: f"{count} are there\n{system.problems()}")
-    system.stop()
-    complete()
-    return examples(found)
-
-
-def _assert_same(found: pa.RecordBatch, expected: pa.RecordBatch) -> None:
-    ids = found.column(b.EVENT_ID)
-    lost, twice = ROWS - len(ids.unique()), len(ids) - len(ids.unique())
-    print(f"{lost} lost, {twice} twice")
-    assert (lost, twice) == (0, 0)
-    assert found.schema == expected.schema
-    ours, theirs = (pl.DataFrame(pa.Table.from_batches([each])).sort(b.EVENT_ID) for each in (found, expected))
-    different = {name: int(_bits(ours[name]).ne_missing(_bits(theirs[name])).sum()) for name in ours.columns}
-    assert {name: count for name, count in different.items() if count and name not in SCORES} == {}
-    for one, other in zip(_scores(ours), _scores(theirs), strict=True):
-        assert np.allclose(one, other, rtol=1e-12, atol=0)
-
-
-def _bits(values: pl.Series) -> pl.Series:
-    """Numbers as their bits, which are equal for the very same number only."""
-    return pl.Series(values.to_numpy().view(np.int64)) if values.dtype == pl.Float64 else values
-
-
-def _scores(rows: pl.DataFrame) -> Iterator[np.ndarray]:
-    yield from (rows[b.PREDICTION].to_numpy(), rows[b.OUTPUTS].explode().to_numpy())
