@@ -20,10 +20,10 @@ from schemas.pipeline import Pipeline, parse
 from services.ingestion.handler import PORTION_BYTES, Ingestion, portions
 
 P, SOURCES = 3, 4
-UNHEARD = {source: (b.UNHEARD, False) for source in range(1, SOURCES)}
+UNHEARD = dict.fromkeys(range(1, SOURCES), (b.UNHEARD, False))
 """What is told of the other sources when the first one speaks: they may be about to."""
 
-ASLEEP = {source: (b.UNHEARD, True) for source in range(1, SOURCES)}
+ASLEEP = dict.fromkeys(range(1, SOURCES), (b.UNHEARD, True))
 
 SPEC = """
 pipeline: shop
