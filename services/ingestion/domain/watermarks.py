@@ -67,7 +67,7 @@ class Watermarks:
         self._told: dict[int, dict[int, tuple[int, bool]]] = {}
 
     def gain(self, source: int, *, handled_before: bool) -> None:
-        """Begin with a source. Readers wait for it as if it had just spoken: its next message may have been there long."""
+        """Begin with a source. Readers wait for it as if it had just spoken: its messages may have been there long."""
         self.lose(source)
         self._sources[source] = Source(IDLE_SECONDS if handled_before else HOPE_SECONDS)
 
