@@ -20,7 +20,7 @@ from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, orders, porti
 from tests.e2e.outcome import Examples, assert_same
 from tests.e2e.running import Running, running
 
-ROWS, STEP_MS = 40_000, 4_320
+ROWS, STEP_MS = 24_000, 7_200
 """Two days of events."""
 
 WAIT_MS = 540_000
@@ -32,7 +32,8 @@ SERVICES = ("ingestion", "features", "serving")
 @pytest.mark.timeout(300)
 def test_examples_are_those_of_slow_days(tmp_path: Path) -> None:
     pipeline = tmp_path / "pipeline.yaml"
-    pipeline.write_text(PIPELINE.replace("horizon: 2h", "horizon: 10m").replace("lateness: 30m", "lateness: 5m"))
+    text = PIPELINE.replace("horizon: 2h", "horizon: 10m").replace("lateness: 30m", "lateness: 5m")
+    pipeline.write_text(text.replace("over: 1h", "over: 6h").replace("within: 2h", "within: 12h"))
     spec = load(pipeline)
     stream = list(portions(orders(ROWS, STEP_MS, WAIT_MS), batches=False))
     half = len(stream) // 2

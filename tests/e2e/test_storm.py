@@ -56,7 +56,7 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
         began = time.monotonic()
         storm = Storm(system, feeder)
         storm.rage()
-        feeder.hurry.set()
+        feeder.finish()
         found = Examples(system).all(ROWS)
         took = time.monotonic() - began
         feeder.join()
@@ -66,19 +66,28 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
 
 
 class Feeder(threading.Thread):
-    """Sends the portions at a rate until it is told to hurry."""
+    """Sends some portions amid each disturbance, however long that takes, at a rate; and the rest when it is over."""
 
     def __init__(self, system: Running, stream: Sequence[Portion]) -> None:
-        super().__init__(name="feeder")
+        super().__init__(name="feeder", daemon=True)
         self._system, self._stream = system, stream
-        self.hurry = threading.Event()
+        self._due, self._over = threading.Semaphore(0), threading.Event()
+
+    def more(self, portions: int) -> None:
+        """Send so many more."""
+        self._due.release(portions)
+
+    def finish(self) -> None:
+        """Send the rest, without a pause."""
+        self._over.set()
+        self.more(len(self._stream))
 
     def run(self) -> None:
-        began = time.monotonic()
         with contextlib.closing(carrier(self._system.kafka.address, self._system.spec.pipeline)) as way:
-            for number, portion in enumerate(self._stream, 1):
+            for portion in self._stream:
+                self._due.acquire()
                 way.publish(portion)
-                self.hurry.wait(max(0.0, began + number * CHUNK / RATE - time.monotonic()))
+                self._over.wait(CHUNK / RATE)
             way.confirm()
 
 
@@ -127,7 +136,7 @@ class Storm:
 
     def _freeze(self, name: str) -> None:
         """For longer than its session: another one has its partitions when it wakes up."""
-        self._note("frozen")
+        self._note("frozen", ROWS // CHUNK // 5)
         self._services.suspend(name)
         self._pause(FROZEN_S)
         self._services.resume(name)
@@ -138,9 +147,10 @@ class Storm:
         self._pause(AWAY_S)
         self._system.kafka.restart()
 
-    def _note(self, what: str) -> None:
-        assert self._feeder.is_alive(), f"everything was sent before: {what}. Send more rows, or more slowly"
+    def _note(self, what: str, portions: int = ROWS // CHUNK // 25) -> None:
         self.done[what] += 1
+        self._feeder.more(portions)
+        assert self._feeder.is_alive(), f"everything was sent before: {what}. Send more rows"
 
     def _pause(self, seconds: float) -> None:
         """Trouble comes at its times, whatever the system does: the stream goes on between."""
