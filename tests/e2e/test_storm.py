@@ -23,7 +23,7 @@ from runtime.store import Store
 from schemas.pipeline import load
 from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, model, orders, portions, undisturbed
 from tests.e2e.outcome import Examples, assert_same
-from tests.e2e.running import Running, running, until
+from tests.e2e.running import Running, running
 
 ROWS, LEARNED, RATE = 200_000, 8_000, 3_500.0
 STEP_MS, WAIT_MS = 100, 5_400_000
@@ -131,8 +131,7 @@ class Storm:
         for name in self._away:
             self._services.start(name)
         self._away.clear()
-        names = len(self._services.names)
-        until("all ready", lambda: len(self._services.ready()) == names, 60, self._system.problems)
+        self._services.wait_ready(60)
 
     def _freeze(self, name: str) -> None:
         """For longer than its session: another one has its partitions when it wakes up."""
