@@ -61,7 +61,7 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
         took = time.monotonic() - began
         feeder.join()
         print(f"{ROWS / took:.0f} rows/s over {took:.0f} s; {dict(storm.done)}; {_moves(system)}; {system.crashes}")
-        assert sum(_moves(system).values()) > TURNS, f"partitions hardly moved: {_moves(system)}"
+        assert sum(_moves(system).values()) > TURNS // 2, f"partitions hardly moved: {_moves(system)}"
     assert_same(found, expected, ROWS)
 
 
