@@ -65,6 +65,9 @@ STREAM = {"records": EVENTS, "features": EVENTS, "scored": EVENTS, "outcomes": L
 Watermark = tuple[int, bool]
 """Highest event time of a source in milliseconds, and whether its worker called it idle."""
 
+UNHEARD = -62_135_596_800_000
+"""Event time, the year 1, of a source that has said nothing to its worker yet: readers keep what they know."""
+
 Reject = tuple[int, int, str]
 """Position, row and reason code of a row that was refused at the door."""
 
