@@ -1,10 +1,12 @@
 """`headrace skew`: a sound log is found sound, each kind of skew is found, and what cannot be checked is refused."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +20,11 @@ from headrace.skew.spans import Range
 from runtime.memory import MemoryBroker, MemoryLog
 from runtime.ports import Message, Place
 from schemas.pipeline import Pipeline, parse
-from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, Story, alter, world
+from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, Story, alter, altered_amid, told, world
 from tests.unit.services.features.test_windows_restart import STEPS, TEXT, events
 from tests.unit.services.features.world import SOURCES, P, drain, rest
 
+ROOT = Path(__file__).parents[3]
 ROWS, TURN = 600, 20
 STEP_MS = 900
 SPECS = {"windows": parse(TEXT), "plain": parse(PLAIN_TEXT), "partition": parse(f"{TEXT}windows: {{per: partition}}")}
@@ -215,6 +218,21 @@ def test_the_exit_code_and_the_page_tell_whether_there_is_skew(
     assert run([*command, "--last", "100", "--json"]) in {0, int(altered)}
     (line,) = capsys.readouterr().out.splitlines()
     assert {"sound", "rows", "skewed", "features", "digest"} <= json.loads(line).keys()
+
+
+def test_one_altered_value_is_a_metric_an_alert_a_line_in_the_ledger_and_an_exit_code(
+    command: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, features, _ = altered_amid("mean", 9.5)
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))
+    rules = {rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]}
+    metric = re.match(r"increase\((\w+)\[", rules["FeatureSkew"])
+    assert metric is not None
+    assert features.metrics.registry.get_sample_value(metric[1]) == 1
+    (line,) = told(on)
+    assert (line.step, line.evidence["feature"], line.evidence["served"]) == ("skewed", "mean", 9.5)
+    monkeypatch.setattr("headrace.skew.command.KafkaLog", lambda *_: Log(on))
+    assert run([*command]) == 1
 
 
 @pytest.mark.parametrize("words", [["--from", "yesterday"], ["--last", "0"]])
