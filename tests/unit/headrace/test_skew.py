@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,19 @@ def served(spec: Pipeline, rows: int = ROWS) -> MemoryBroker:
     return on
 
 
+@cache
+def ran(form: str) -> MemoryBroker:
+    """One that nobody may write to."""
+    return served(SPECS[form])
+
+
 def check(log: MemoryLog, spec: Pipeline, given: Range | None = None) -> Findings:
     return examine(log, spec, given or Range(), Output(machine=True))
 
 
 @pytest.mark.parametrize("form", SPECS)
 def test_every_row_of_a_sound_log_is_computed_again_to_what_was_served(form: str) -> None:
-    found = check(Log(served(SPECS[form])), SPECS[form])
+    found = check(Log(ran(form)), SPECS[form])
     assert (found.rows, found.skewed, found.missing, found.sound) == (ROWS, 0, 0, True)
     assert {feature.rows for feature in found.features.values()} == {ROWS}
 
@@ -78,7 +85,7 @@ def test_every_row_of_a_sound_log_is_computed_again_to_what_was_served(form: str
     "given", [Range(last=100), Range(start=12_000, stop=18_000), Range(start=20_000), Range(stop=9_000, last=40)]
 )
 def test_a_part_of_a_sound_log_is_sound_and_read_no_further_back_than_windows_reach(form: str, given: Range) -> None:
-    log, spec = Log(served(SPECS[form])), SPECS[form]
+    log, spec = Log(ran(form)), SPECS[form]
     found = check(log, spec, given)
     assert found.sound
     assert 40 <= found.rows < ROWS
@@ -86,7 +93,7 @@ def test_a_part_of_a_sound_log_is_sound_and_read_no_further_back_than_windows_re
     assert len(log.offsets) < (found.rows + reach + 4 * TURN) / (TURN / P / SOURCES)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events(), STEPS, st.integers(1, 20), st.integers(1, 60), st.integers(0, 12), st.integers(0, 12))
 def test_whoever_died_whenever_and_whatever_was_deleted_a_sound_log_is_sound_or_refused(
     script: list[tuple[Place, bytes]], steps: list[tuple[str, int]], size: int, last: int, records: int, scored: int
@@ -175,8 +182,7 @@ def test_rows_of_entities_that_found_no_place_are_not_compared_by_windows() -> N
 @pytest.mark.parametrize("forgotten", [0, 15])
 def test_deleted_records_are_refused_with_the_moment_from_which_a_check_is_possible(form: str, forgotten: int) -> None:
     """Whether or not `scored` of that time is kept."""
-    spec, begins = SPECS[form], {"records": 20, "scored": forgotten}
-    on = served(spec)
+    on, spec, begins = ran(form), SPECS[form], {"records": 20, "scored": forgotten}
     with pytest.raises(WrongUse, match=r"records/\d of shop begins at offset 20.*deleted.*--from (\S+)Z") as refused:
         check(Log(on, begins), spec)
     since = moment("--from", str(refused.value).split("--from ")[1], 0)
