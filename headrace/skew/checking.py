@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from headrace.skew.findings import Feature, Findings, count
 from headrace.skew.spans import RECORDS, SERVED, Span
 from runtime.ports import LogReader, Place
 from runtime.tail import story
 from schemas import batch as b
 from schemas.checks import windowed
 from schemas.columns import together
-from schemas.messages import Scalar, rfc3339
 from schemas.pipeline import Pipeline
-from services.features.auditing import shown
 from services.features.domain.computing import Computation
 from services.features.domain.pairing import Pairs, behind, pair, tops
 from services.features.rewind import inputs_again
@@ -26,61 +23,6 @@ CHUNK = 4 * b.MAX_ROWS
 
 OnProgress = Callable[[int], None]
 """Is told by how many messages of records the check has come further."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """The first row in which a feature differs."""
-
-    row: str
-    event_id: str
-    entity: str | None
-    time: str
-    served: Scalar
-    recomputed: Scalar
-
-
-@dataclass(slots=True)
-class Feature:
-    """What was found of one feature.
-
-    Attributes:
-        rows: Rows that were served with it and compared.
-        different: Those that differ.
-        largest: Largest difference in proportion to the greater number; None where none is between two numbers.
-        example: The first one that differs.
-    """
-
-    rows: int = 0
-    different: int = 0
-    largest: float | None = None
-    example: Example | None = None
-
-
-@dataclass(slots=True)
-class Findings:
-    """What was found.
-
-    Attributes:
-        rows: Served rows that were computed again.
-        skewed: Those with a feature that differs.
-        missing: Served rows of which there is no record.
-        windowless: Rows whose windows were not compared: their entity found no place.
-        specs: Served rows by the digest of the specification that served them.
-        features: By name.
-    """
-
-    features: dict[str, Feature]
-    rows: int = 0
-    skewed: int = 0
-    missing: int = 0
-    windowless: int = 0
-    specs: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def sound(self) -> bool:
-        """Whether every row was served as it is computed."""
-        return not self.skewed and not self.missing
 
 
 class Check:
@@ -133,7 +75,7 @@ class Check:
                 compared = comparable if name in self._windowed else np.ones(len(comparable), bool)
                 differing = pairs.differing(name) & compared
                 feature.rows += int(compared.sum())
-                _count(feature, name, pairs, np.flatnonzero(differing))
+                count(feature, name, pairs, np.flatnonzero(differing))
                 skewed |= differing
         found.skewed += int(skewed.sum())
 
@@ -199,36 +141,3 @@ class Again:
         at = np.flatnonzero((b.sources(again) == source) & (b.orders(again) >= order))
         self._warm = len(at) > 0
         return again.slice(int(at[0])) if self._warm else again.slice(0, 0)
-
-
-def _count(feature: Feature, name: str, pairs: Pairs, rows: npt.NDArray[np.int64]) -> None:
-    if not len(rows):
-        return
-    feature.different += len(rows)
-    apart = _apart(pairs.served.column(name), pairs.again.column(name), rows)
-    feature.largest = apart if feature.largest is None else max(feature.largest, apart or 0.0)
-    if feature.example is None:
-        feature.example = _example(name, pairs, int(rows[0]))
-
-
-def _apart(served: pa.Array, again: pa.Array, rows: npt.NDArray[np.int64]) -> float | None:
-    if not (pa.types.is_floating(served.type) and pa.types.is_floating(again.type)):
-        return None
-    left, right = (side.take(pa.array(rows)).fill_null(np.nan).to_numpy() for side in (served, again))
-    both = np.isfinite(left) & np.isfinite(right)
-    if not both.any():
-        return None
-    left, right = left[both], right[both]
-    return float(np.max(np.abs(left - right) / np.maximum(np.abs(left), np.abs(right))))
-
-
-def _example(name: str, pairs: Pairs, index: int) -> Example:
-    (row,) = pairs.served.slice(index, 1).to_pylist()
-    return Example(
-        row=f"{row[b.SOURCE]}-{row[b.POSITION]}-{row[b.ROW]}",
-        event_id=row[b.EVENT_ID],
-        entity=row[b.ENTITY],
-        time=rfc3339(row[b.TIME]),
-        served=shown(row[name]),
-        recomputed=shown(pairs.again.column(name)[index].as_py()),
-    )

@@ -17,7 +17,8 @@ from headrace.errors import WrongUse
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.reach import require_kafka
-from headrace.skew.checking import Check, Feature, Findings, OnProgress
+from headrace.skew.checking import Check, OnProgress
+from headrace.skew.findings import Feature, Findings
 from headrace.skew.spans import RECORDS, Range, Span, earliest, spans
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
@@ -123,8 +124,10 @@ def _tell(output: Output, spec: Pipeline, findings: Findings) -> None:
         output.say(f"windows of {findings.windowless:,} rows were not compared: windows.entities was reached")
     if findings.missing:
         output.say(f"[red]{findings.missing:,} served rows have no record[/red]: somebody else wrote to the log")
-    verdict = "[green]no skew[/green]" if findings.sound else f"[red]{findings.skewed:,} rows are skewed[/red]"
-    output.say(f"{verdict}: {findings.rows:,} served rows were computed again")
+    colour = "green" if findings.sound else "red"
+    output.say(
+        f"[{colour}]rows with skew: {findings.skewed:,}[/{colour}] of {findings.rows:,} that were computed again"
+    )
 
 
 def _table(findings: Findings) -> Table:

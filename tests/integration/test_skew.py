@@ -80,7 +80,7 @@ def test_skew_on_the_log_ends_with_1_and_is_shown_to_a_person(
     assert run(["skew", "-p", str(file), "--brokers", kafka]) == 1
     told = capsys.readouterr().out
     assert "123.5" in told
-    assert "1 rows are skewed" in told
+    assert "rows with skew: 1 of 200" in told
 
 
 def test_deleted_records_are_refused_and_the_moment_that_is_named_can_be_checked(

@@ -27,6 +27,25 @@ CLOCK = "_clock"
 """Column of rows computed again: the partition's time if the windows can be compared, else NEVER."""
 
 
+class Held:
+    """Rows that wait until there are enough of them: what is costly per call is paid once for many small messages."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def add(self, rows: pa.RecordBatch) -> bool:
+        """True when there are enough."""
+        self._batches += [rows] if rows.num_rows else []
+        self._rows += rows.num_rows
+        return self._rows >= b.MAX_ROWS
+
+    def all(self) -> pa.RecordBatch | None:
+        """All of them, which wait no more; None for none."""
+        batches, self._batches, self._rows = self._batches, [], 0
+        return together(batches) if batches else None
+
+
 class Shadow:
     """State of one partition.
 
@@ -43,6 +62,7 @@ class Shadow:
         self._computation.begin(partition)
         self._clock, self._warm = NEVER, NEVER + 1
         self._unsaid: pa.RecordBatch | None = None
+        self._new, self._back = Held(), Held()
         self._taken: list[pa.RecordBatch] = []
         self._wanted: list[Ints] = []
         self._again: list[pa.RecordBatch] = []
@@ -55,7 +75,12 @@ class Shadow:
 
     def take(self, rows: pa.RecordBatch) -> None:
         """Rows of records, each once, in the order of the log."""
-        if not rows.num_rows:
+        if self._new.add(rows):
+            self._choose()
+
+    def _choose(self) -> None:
+        rows = self._new.all()
+        if rows is None:
             return
         highest = np.maximum(np.maximum.accumulate(times(rows)), self._clock)
         own, now, soon = chosen(sampling.of_rows(rows), self._share), *self._turns(rows, highest)
@@ -70,12 +95,19 @@ class Shadow:
 
     def rewound(self, margin: int) -> None:
         """All rows so far were read again, `margin` milliseconds further back than windows reach."""
+        self._choose()
         if self._clock != NEVER:
             self._warm = self._clock - margin
 
     def served(self, rows: pa.RecordBatch) -> None:
         """Rows as they were scored; those that were not chosen are passed over."""
-        if not self._wanted:
+        if self._back.add(rows):
+            self._find()
+
+    def _find(self) -> None:
+        self._choose()
+        rows = self._back.all()
+        if rows is None or not self._wanted:
             return
         wanted, orders = np.sort(np.concatenate(self._wanted)), b.orders(rows)
         if not len(wanted):
@@ -86,6 +118,7 @@ class Shadow:
 
     def look(self) -> Pairs | None:
         """The chosen rows that were served since the last look; None for none."""
+        self._find()
         self.compute()
         if not self._served or not self._again:
             self._served = []
@@ -104,6 +137,7 @@ class Shadow:
 
     def compute(self) -> None:
         """Compute what was taken in; call it now and then while much is read."""
+        self._choose()
         if not self._taken:
             return
         rows, self._taken = together(self._taken), []

@@ -1,10 +1,13 @@
 """`headrace skew`: a sound log is found sound, each kind of skew is found, and what cannot be checked is refused."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,16 +15,17 @@ from headrace.cli import run
 from headrace.dead_letters.wanted import moment
 from headrace.errors import WrongUse
 from headrace.output import Output
-from headrace.skew.checking import Findings
 from headrace.skew.command import examine
+from headrace.skew.findings import Findings
 from headrace.skew.spans import Range
 from runtime.memory import MemoryBroker, MemoryLog
 from runtime.ports import Message, Place
 from schemas.pipeline import Pipeline, parse
-from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, Story, alter, world
+from tests.unit.services.features.test_skew import PLAIN_TEXT, Shop, Story, alter, altered_amid, told, world
 from tests.unit.services.features.test_windows_restart import STEPS, TEXT, events
 from tests.unit.services.features.world import SOURCES, P, drain, rest
 
+ROOT = Path(__file__).parents[3]
 ROWS, TURN = 600, 20
 STEP_MS = 900
 SPECS = {"windows": parse(TEXT), "plain": parse(PLAIN_TEXT), "partition": parse(f"{TEXT}windows: {{per: partition}}")}
@@ -59,13 +63,19 @@ def served(spec: Pipeline, rows: int = ROWS) -> MemoryBroker:
     return on
 
 
+@cache
+def ran(form: str) -> MemoryBroker:
+    """One that nobody may write to."""
+    return served(SPECS[form])
+
+
 def check(log: MemoryLog, spec: Pipeline, given: Range | None = None) -> Findings:
     return examine(log, spec, given or Range(), Output(machine=True))
 
 
 @pytest.mark.parametrize("form", SPECS)
 def test_every_row_of_a_sound_log_is_computed_again_to_what_was_served(form: str) -> None:
-    found = check(Log(served(SPECS[form])), SPECS[form])
+    found = check(Log(ran(form)), SPECS[form])
     assert (found.rows, found.skewed, found.missing, found.sound) == (ROWS, 0, 0, True)
     assert {feature.rows for feature in found.features.values()} == {ROWS}
 
@@ -75,7 +85,7 @@ def test_every_row_of_a_sound_log_is_computed_again_to_what_was_served(form: str
     "given", [Range(last=100), Range(start=12_000, stop=18_000), Range(start=20_000), Range(stop=9_000, last=40)]
 )
 def test_a_part_of_a_sound_log_is_sound_and_read_no_further_back_than_windows_reach(form: str, given: Range) -> None:
-    log, spec = Log(served(SPECS[form])), SPECS[form]
+    log, spec = Log(ran(form)), SPECS[form]
     found = check(log, spec, given)
     assert found.sound
     assert 40 <= found.rows < ROWS
@@ -83,7 +93,7 @@ def test_a_part_of_a_sound_log_is_sound_and_read_no_further_back_than_windows_re
     assert len(log.offsets) < (found.rows + reach + 4 * TURN) / (TURN / P / SOURCES)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events(), STEPS, st.integers(1, 20), st.integers(1, 60), st.integers(0, 12), st.integers(0, 12))
 def test_whoever_died_whenever_and_whatever_was_deleted_a_sound_log_is_sound_or_refused(
     script: list[tuple[Place, bytes]], steps: list[tuple[str, int]], size: int, last: int, records: int, scored: int
@@ -172,8 +182,7 @@ def test_rows_of_entities_that_found_no_place_are_not_compared_by_windows() -> N
 @pytest.mark.parametrize("forgotten", [0, 15])
 def test_deleted_records_are_refused_with_the_moment_from_which_a_check_is_possible(form: str, forgotten: int) -> None:
     """Whether or not `scored` of that time is kept."""
-    spec, begins = SPECS[form], {"records": 20, "scored": forgotten}
-    on = served(spec)
+    on, spec, begins = ran(form), SPECS[form], {"records": 20, "scored": forgotten}
     with pytest.raises(WrongUse, match=r"records/\d of shop begins at offset 20.*deleted.*--from (\S+)Z") as refused:
         check(Log(on, begins), spec)
     since = moment("--from", str(refused.value).split("--from ")[1], 0)
@@ -210,11 +219,26 @@ def test_the_exit_code_and_the_page_tell_whether_there_is_skew(
     monkeypatch.setenv("COLUMNS", "200")
     assert run([*command]) == int(altered)
     told = capsys.readouterr().out
-    assert ("1 rows are skewed: 200 served rows" if altered else "no skew: 200 served rows") in told
+    assert f"rows with skew: {int(altered)} of 200 that were computed again" in told
     assert ("9.5" in told) is altered
     assert run([*command, "--last", "100", "--json"]) in {0, int(altered)}
     (line,) = capsys.readouterr().out.splitlines()
     assert {"sound", "rows", "skewed", "features", "digest"} <= json.loads(line).keys()
+
+
+def test_one_altered_value_is_a_metric_an_alert_a_line_in_the_ledger_and_an_exit_code(
+    command: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, features, _ = altered_amid("mean", 9.5)
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))
+    rules = {rule["alert"]: rule["expr"] for group in alerts["groups"] for rule in group["rules"]}
+    metric = re.match(r"increase\((\w+)\[", rules["FeatureSkew"])
+    assert metric is not None
+    assert features.metrics.registry.get_sample_value(metric[1]) == 1
+    (line,) = told(on)
+    assert (line.step, line.evidence["feature"], line.evidence["served"]) == ("skewed", "mean", 9.5)
+    monkeypatch.setattr("headrace.skew.command.KafkaLog", lambda *_: Log(on))
+    assert run([*command]) == 1
 
 
 @pytest.mark.parametrize("words", [["--from", "yesterday"], ["--last", "0"]])

@@ -231,20 +231,26 @@ def some_rows(random: np.random.Generator, count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-@pytest.mark.parametrize(("feature", "value"), [("double", -1.0), ("mean", 1e-9), ("seen", 3.0)])
-def test_an_altered_value_is_counted_and_told_once_with_row_feature_and_values(feature: str, value: float) -> None:
+def altered_amid(feature: str, value: float) -> tuple[MemoryBroker, Shop, dict[str, Any]]:
+    """A run in which one served value was altered before features saw it: the run, features, and the row as it was."""
     on = world()
     ingestion, features, serving = all_of(on)
     sent(on)
     drain(ingestion)
-    while features.step() or serving.step():
-        if sum(len(on.log(Place("features", p))) for p in range(P)):
-            break
+    while not on.log(Place("features", 0)):
+        features.step()
     drain(serving)
-    (place,) = [Place("scored", 0)]
-    row = b.decode(on.log(place)[0].value).to_pylist()[30]  # type: ignore[union-attr]
+    (first, *_) = on.log(Place("scored", 0))
+    assert first is not None
+    row = b.decode(first.value).to_pylist()[30]
     alter(on, feature, 30, value)
     rest(features, serving)
+    return on, features, row
+
+
+@pytest.mark.parametrize(("feature", "value"), [("double", -1.0), ("mean", 1e-9), ("seen", 3.0)])
+def test_an_altered_value_is_counted_and_told_once_with_row_feature_and_values(feature: str, value: float) -> None:
+    on, features, row = altered_amid(feature, value)
     assert counted(features.metrics, "skewed") == 1
     (line,) = told(on)
     identity = f"{row['_source']}-{row['_position']}-{row['_row']}"
