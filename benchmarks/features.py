@@ -29,7 +29,7 @@ from headrace.plans import plans
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from schemas import batch as b
-from schemas.events import arrow_schema
+from schemas.events import arrow_schema, identified
 from schemas.pipeline import Pipeline, load
 
 NUMBERS = tuple(f"f{i}" for i in range(16))
@@ -159,10 +159,11 @@ def _rows(spec: Pipeline, index: np.ndarray, entities: np.ndarray, rng: np.rando
     columns = {
         b.SOURCE: index % SOURCES, b.POSITION: index // SOURCES, b.ROW: np.zeros(len(index), np.int32),
         b.EVENT_ID: ids, b.ENTITY: names, b.TIME: times, b.TRACEPARENT: nulls,
-        "event_id": ids, "seen_at": times, "customer": names, "country": pa.array(["DE"] * len(index)),
+        "country": pa.array(["DE"] * len(index)),
         **{name: rng.normal(size=len(index)) for name in NUMBERS},
     }  # fmt: skip
-    schema = pa.schema([*b.IDENTITY, *arrow_schema(spec)])
+    fields = [field for field in arrow_schema(spec) if field.name not in identified(spec)]
+    schema = pa.schema([*b.IDENTITY, *fields])
     return pa.RecordBatch.from_arrays([pa.array(columns[each.name]).cast(each.type) for each in schema], schema=schema)
 
 

@@ -32,6 +32,9 @@ from services.features.handler import Features
 from services.serving.handler import Serving
 from services.training.handler import Training
 
+COMPUTED = ("records", "outcomes")
+"""Labels that windows know are covered by features; without such windows nothing covers them."""
+
 JOINED = ("scored", "outcomes")
 FACTS = ("state", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
 """What an episode says besides positions and epoch, which depend on who wrote and when."""
@@ -98,11 +101,11 @@ def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
 
 def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader) -> None:
     """Make features from records."""
-    handler = Features(spec, 1, Metrics())
+    handler = Features(spec, 1, Metrics(), share=0)
     for partition in range(memory.partitions("records")):
         place = Place("records", partition)
         handler.restore(place, memory)
-        for _, span in _steps(log, Place("features", partition), memory, (place.topic,)):
+        for _, span in _steps(log, Place("features", partition), memory, COMPUTED):
             _feed(broker, handler, span)
 
 
@@ -126,7 +129,7 @@ def join(spec: Pipeline, memory: MemoryLog, log: LogReader) -> dict[str, object]
     """Join the scores with the recorded outcomes, at the recorded boundaries."""
     made: list[Outgoing] = []
     for partition in range(memory.partitions("scored")):
-        handler = Features(spec, 1, Metrics())
+        handler = Features(spec, 1, Metrics(), share=0)
         nothing = MemoryLog(memory_broker(VirtualClock(), memory.partitions("scored")), "again")
         for topic in JOINED:
             handler.restore(Place(topic, partition), nothing)

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "replay": ("headrace.replay", "replay"),
     "simulate": ("headrace.simulate", "simulate"),
     "replay-log": ("headrace.replay_log", "replay_log"),
+    "skew": ("headrace.skew.command", "skew"),
     "demo": ("headrace.demo.command", "demo"),
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),

@@ -75,10 +75,14 @@ class Supervisor:
         return self._processes[name].pid
 
     def prepare(self) -> None:
-        """Let every child import what it needs meanwhile; `start` lets them run. Nobody looks after them yet."""
+        """Let every child that nobody has started import what it needs meanwhile; `start` lets them run.
+
+        Nobody looks after these yet. One that crashed is left alone: it starts again by itself.
+        """
         with self._lock:
-            for process in self._processes.values():
-                process.prepare()
+            for name, process in self._processes.items():
+                if name not in self._wanted:
+                    process.prepare()
 
     def start(self, name: str | None = None) -> None:
         """Start one child, or all."""

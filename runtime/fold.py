@@ -126,9 +126,14 @@ FEW = 32
 
 
 def watermark(sources: Mapping[int, b.Watermark]) -> int | None:
-    """Minimum over the sources that are not idle, over all while every one is. Readers keep their own highest."""
+    """Minimum over the sources that are not idle, over all while every one is. Readers keep their own highest.
+
+    None while one that is not idle, or every one, has said nothing yet.
+    """
     active = [time for time, idle in sources.values() if not idle]
-    return min(active or (time for time, _ in sources.values()), default=None)
+    known = active or [time for time, _ in sources.values() if time > b.UNHEARD]
+    found = min(known, default=b.UNHEARD)
+    return found if found > b.UNHEARD else None
 
 
 def passed(through: b.Through | None) -> int | None:

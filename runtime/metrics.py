@@ -40,6 +40,12 @@ class Metrics:
         self.windowless = self._counter(
             "headrace_windowless_rows", "Rows without window features: their entity is one more than windows.entities"
         )
+        self.skewed = self._counter(
+            "headrace_skewed_rows", "Served rows that differ from what their records give, among those computed again"
+        )
+        self.audited = self._counter(
+            "headrace_audited_rows", "Served rows computed again and compared, by kind of features", "features"
+        )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")

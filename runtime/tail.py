@@ -7,7 +7,7 @@ output is read and the greatest coverage taken; when that does not reach the com
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from runtime.errors import NEW_GENERATION, HoleFound, WrongSetup
 from runtime.fold import Fold
@@ -79,21 +79,23 @@ def _newest(log: LogReader, output: Place, needed: Mapping[str, int]) -> tuple[M
     for window in windows(log, output):
         for message in window:
             headers = story(message)
-            if headers is not None and (best is None or _rank(headers) >= _rank(best[1])):
+            if headers is not None and (best is None or _rank(headers, needed) >= _rank(best[1], needed)):
                 best = message, headers
         if best is not None and _reaches(_marks(best[1]), needed):
             break
     return best
 
 
-def _rank(headers: Headers) -> tuple[int, int, int]:
+def _rank(headers: Headers, inputs: Iterable[str]) -> tuple[int, int, int]:
     """How far a message is: its marks, which only a final piece moves, then the rows that it has passed.
 
-    The number of a piece tells little: after a crash amid pieces the next writer cuts what is left into other ones.
+    Only marks of inputs that a restart goes on behind count: of others a zombie may have seen more. The number of a
+    piece tells little: after a crash amid pieces the next writer cuts what is left into other ones.
     """
     tops = headers.through.tops.values() if headers.through else ()
     passed = sum(order for stream in tops for order in stream.values())
-    return sum(_marks(headers).values()), passed, headers.piece
+    marks = _marks(headers)
+    return sum(marks.get(topic, -1) for topic in inputs), passed, headers.piece
 
 
 def _marks(headers: Headers) -> dict[str, int]:

@@ -65,6 +65,9 @@ STREAM = {"records": EVENTS, "features": EVENTS, "scored": EVENTS, "outcomes": L
 Watermark = tuple[int, bool]
 """Highest event time of a source in milliseconds, and whether its worker called it idle."""
 
+UNHEARD = -62_135_596_800_000
+"""Event time, the year 1, of a source that has said nothing to its worker yet: readers keep what they know."""
+
 Reject = tuple[int, int, str]
 """Position, row and reason code of a row that was refused at the door."""
 
@@ -189,10 +192,10 @@ def _small(batch: pa.RecordBatch) -> bool:
     return bool(shared <= MAX_BYTES or pa.ipc.get_record_batch_size(batch) <= MAX_BYTES)
 
 
-def orders(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Order value of each row, shape (rows,)."""
-    position = batch.column(POSITION).to_numpy(zero_copy_only=False)
-    row = batch.column(ROW).to_numpy(zero_copy_only=False)
+def orders(batch: pa.RecordBatch, at: slice | npt.NDArray[np.int64] = slice(None)) -> npt.NDArray[np.int64]:
+    """Order value of each row, shape (rows,), or of those at some indices."""
+    position = batch.column(POSITION).to_numpy(zero_copy_only=False)[at]
+    row = batch.column(ROW).to_numpy(zero_copy_only=False)[at]
     order: npt.NDArray[np.int64] = (position.astype(np.int64) << ROW_BITS) | row
     return order
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "suggestion", "windowed"]
 
+SHARES = frozenset({"mean", "std"})
+"""What is wrong of labels of which only one kind comes."""
+
 Place = tuple[str, ...]
 Problem = tuple[Place, str]
 
@@ -115,8 +118,9 @@ def _features(spec: Pipeline) -> Iterator[Problem]:
     for name, text in spec.features.items():
         try:
             if isinstance(text, dict):
-                windows.read(text, kinds)
+                window = windows.read(text, kinds)
                 yield from _owned(spec, name)
+                yield from _of_labels(spec, name, window)
             else:
                 sql.compile_text(text, kinds)
         except windows.WindowError as error:
@@ -129,3 +133,14 @@ def _owned(spec: Pipeline, name: str) -> Iterator[Problem]:
     if spec.events.entity is None and spec.windows.per == "entity":
         mend = "add events.entity, or `windows: {per: partition}` for one window per partition"
         yield ("features", name), f"a window is per entity, and events.entity is not given: {mend}"
+
+
+def _of_labels(spec: Pipeline, name: str, window: windows.Window) -> Iterator[Problem]:
+    if not window.labels:
+        return
+    if spec.labels.revision is not None:
+        why = "a correction would count beside the label that it corrects"
+        yield ("features", name), f"a window over labels with labels.revision is not supported yet, {why}; remove one"
+    if spec.absent_class is not None and window.aggregate in SHARES:
+        why = "only labels that come are seen, and labels.absent says what the others are"
+        yield ("features", name), f"{window.aggregate} of the label would be of a part: {why}; ask its count or sum"

@@ -28,6 +28,14 @@ def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
 
 
+def named(batch: pa.RecordBatch, columns: Mapping[str, str]) -> pa.RecordBatch:
+    """The batch with columns under a second name, for each name that it does not have yet: name and column."""
+    for name, column in columns.items():
+        if name not in batch.schema.names:
+            batch = batch.append_column(name, batch.column(column))
+    return batch
+
+
 def completed(batch: pa.RecordBatch, columns: Mapping[str, pa.DataType]) -> pa.RecordBatch:
     """The batch with every one of the columns; those that it did not have are null."""
     known = set(batch.schema.names)

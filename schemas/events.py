@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.contract import INT64, YEARS_1_TO_9999, Rfc3339, event_model, integer_bounds, label_model
 from schemas.reasons import FieldError, Reason, Rejection, reasons
-from schemas.record_columns import arrow_schema, label_columns, label_schema, milliseconds, to_columns
+from schemas.record_columns import arrow_schema, identified, label_columns, label_schema, milliseconds, to_columns
 from schemas.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "event_decoder",
     "event_model",
     "event_type",
+    "identified",
     "label_columns",
     "label_decoder",
     "label_model",

@@ -198,6 +198,7 @@ Step = Literal[
     "closed",
     "failed",
     "replayed",
+    "skewed",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]
@@ -209,7 +210,7 @@ class Decision(Message):
 
     what: ClassVar[str] = "decision"
 
-    subject: str = Field(description="What it is about: an episode, a member, a wish.")
+    subject: str = Field(description="What it is about: an episode, a member, a wish, a feature of a row.")
     step: OpenStep = Field(description="What was decided. Steps may be added: readers must expect others.")
     service: str = Field(description="Who decided.")
     outcome: str = Field(description="What follows, in a few words.")

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 from msgspec.structs import astuple
 
+from schemas.batch import ENTITY, EVENT_ID, TIME
 from schemas.contract import YEARS_1_TO_9999
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 def arrow_schema(spec: Pipeline) -> pa.Schema:
     """The columns of events, in the order of the specification."""
     return _schema(spec.event_fields)
+
+
+def identified(spec: Pipeline) -> dict[str, str]:
+    """Fields whose values are a row's identity, by name, and its column: records do not hold them twice."""
+    events = spec.events
+    roles = ((events.id, EVENT_ID), (events.entity, ENTITY), (events.time, TIME))
+    return {field: column for field, column in roles if field is not None}
 
 
 def label_schema(spec: Pipeline) -> pa.Schema:

@@ -157,7 +157,7 @@ TOPICS: tuple[Topic, ...] = (
         "decisions",
         "one decision with its evidence, CloudEvent",
         "subject id",
-        ("drift", "training", "serving", "you"),
+        ("features", "drift", "training", "serving", "you"),
         ("you",),
         "one",
         "forever",

@@ -3,6 +3,9 @@
 `{mean: price, over: 24h}` or `{mean: price, over: 100 rows, within: 7d}`: one aggregate of one SQL expression over a
 number, or of `"*"`, the rows themselves. Event time is cut into panes, and a window is whole panes: `PANES` full ones
 and the row's own. What a pane is, everybody asks here.
+
+`{mean: label, over: 24h}` is over the labels of the entity that had arrived: those whose own time lies in the `PANES`
+full panes before the row's own. The row's own pane is left out, so that no label counts that is younger than its row.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 AGGREGATES = ("count", "sum", "mean", "std", "min", "max", "last", "since")
 EVERY_ROW = "*"
+LABEL = "label"
+"""The labels that had arrived, unless a field of the event is called so."""
+
 OF_ROWS = frozenset({"count", "since"})
 """What `"*"` may be asked: everything else needs a number."""
 
@@ -41,8 +47,8 @@ class Window:
 
     Attributes:
         aggregate: One of AGGREGATES.
-        of: Text of the expression, or EVERY_ROW.
-        value: The expression; None for EVERY_ROW.
+        of: Text of the expression, EVERY_ROW or LABEL.
+        value: The expression; None for EVERY_ROW and LABEL.
         span: How far it looks back, milliseconds.
         rows: At most so many rows; None: all of the span.
     """
@@ -52,6 +58,11 @@ class Window:
     value: sql.Expression | None
     span: int
     rows: int | None = None
+
+    @property
+    def labels(self) -> bool:
+        """Whether it is over labels."""
+        return self.value is None and self.of == LABEL
 
     @property
     def pane(self) -> int:
@@ -70,7 +81,7 @@ class Window:
         """Whether both compute the same."""
         same = (self.aggregate, self.span, self.rows) == (other.aggregate, other.span, other.rows)
         if self.value is None or other.value is None:
-            return same and self.value is other.value
+            return same and self.value is other.value and self.of == other.of
         return same and self.value.expr.meta.eq(other.value.expr)
 
     def __str__(self) -> str:
@@ -95,7 +106,10 @@ def read(definition: Mapping[str, object], columns: Mapping[str, Kind]) -> Windo
     if not isinstance(of, str):
         raise WindowError(f'{named[0]} must be of a SQL expression or of "*", the rows: {_FORM}')
     span, rows = _bounds(definition)
-    return Window(named[0], of, _value(named[0], of, columns), span, rows)
+    window = Window(named[0], of, _value(named[0], of, columns), span, rows)
+    if window.labels and rows is not None:
+        raise WindowError(f"a window over the last {rows} labels is not supported yet: write a duration, `over: 24h`")
+    return window
 
 
 def _value(aggregate: str, of: str, columns: Mapping[str, Kind]) -> sql.Expression | None:
@@ -103,12 +117,13 @@ def _value(aggregate: str, of: str, columns: Mapping[str, Kind]) -> sql.Expressi
         if aggregate not in OF_ROWS:
             raise WindowError(f'{aggregate} of "*" is not a number: name a field or write an expression')
         return None
-    if of == "label" and of not in columns:
-        raise WindowError("a window over the labels that had arrived is not supported yet; name a field of the event")
+    if of == LABEL and of not in columns:
+        return None
     try:
         value = sql.compile_text(of, columns)
     except sql.SqlError as error:
-        raise WindowError(f"{of!r}: {error}") from None
+        hint = f"; of labels write `{LABEL}` alone" if LABEL in of.lower() and LABEL not in columns else ""
+        raise WindowError(f"{of!r}: {error}{hint}") from None
     if value.kind == "text" and aggregate not in OF_ROWS:
         raise WindowError(f"{of!r} is a text; {aggregate} is over numbers")
     return value

@@ -46,8 +46,8 @@ class Wanted:
         return cls(
             reasons=_known("--reason", reasons, [str(each) for each in Reason]),
             topics=_known("--topic", topics, list(BY_NAME)),
-            since=_moment("--since", since, now),
-            until=_moment("--until", until, now),
+            since=moment("--since", since, now),
+            until=moment("--until", until, now),
             identity=None if identity is None else identified(identity),
         )
 
@@ -82,7 +82,7 @@ def _known(option: str, given: Sequence[str], known: Sequence[str]) -> frozenset
     return frozenset(given)
 
 
-def _moment(option: str, text: str | None, now: int) -> int | None:
+def moment(option: str, text: str | None, now: int) -> int | None:
     """A duration counts back from now."""
     if text is None:
         return None

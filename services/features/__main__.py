@@ -22,7 +22,9 @@ def build(context: service.Context, settings: Settings) -> Sequence[Worker]:
     carrier = StreamsCarrier(settings.brokers, context.spec.pipeline, "features", datadir=datadir, patient=PATIENT)
     letters = carrier.log.partitions("dead-letters")
     spill = Spill(settings.waiting_rows, Shelf(datadir / "waiting"))
-    return [context.worker(Features(context.spec, letters, context.metrics, spill), carrier)]
+    form = settings.cloudevents
+    handler = Features(context.spec, letters, context.metrics, spill, share=settings.skew_share, form=form)
+    return [context.worker(handler, carrier)]
 
 
 def main() -> None:

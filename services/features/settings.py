@@ -1,4 +1,4 @@
-"""Settings of features: those of every service, and how much waits in memory."""
+"""Settings of features: those of every service, and how much waits in memory, how much is checked."""
 
 from __future__ import annotations
 
@@ -14,4 +14,10 @@ class Settings(ServiceSettings):
         1_000_000,
         ge=10_000,
         description="Rows, and labels, of a partition that wait in memory; columns of older ones are on disk.",
+    )
+    skew_share: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        description="Share of served rows, and of entities for windows, that are computed again and compared; 0 none.",
     )

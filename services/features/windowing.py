@@ -36,30 +36,30 @@ def rows_again(log: LogReader, partition: int, restored: Message | None, reach: 
         yield from _gathered(_taken(log, Fold((INPUT,)), partition, last))
         return
     newest, tops = headers.through.highest.get(b.EVENTS), headers.through.tops.get(b.EVENTS, {})
-    fold = Fold((INPUT,)) if newest is None else _begin(log, Place(OUTPUT, partition), newest - reach)
+    fold = Fold((INPUT,)) if newest is None else begin(log, Place(OUTPUT, partition), INPUT, newest - reach)
     taken = _taken(log, fold, partition, headers.coverage[INPUT][1])
     yield from _gathered(_held(rows, tops) for rows in taken)
 
 
-def _begin(log: LogReader, output: Place, before: int) -> Fold:
-    """The fold at a moment when all rows were older than `before`; the empty one where the output tells of none.
+def begin(log: LogReader, output: Place, topic: str, before: int) -> Fold:
+    """The fold of an input at a moment when all of it was older than `before`; empty where the output tells of none.
 
     The first ones of a window of the log must all say so: a single one may be a zombie's, who had seen less than its
     successor. A message that is not the final piece has passed rows whose time it does not tell.
     """
     for window in windows(log, output):
         told = [headers for message in window if (headers := story(message)) is not None and headers.final]
-        if told and all(_is_old(headers, before) for headers in told[:WINDOW]):
-            *_, found = takewhile(lambda headers: _is_old(headers, before), told)
-            fold = Fold((INPUT,), found.through)
-            fold.marks[INPUT] = found.coverage[INPUT][1]
+        if told and all(_is_old(headers, topic, before) for headers in told[:WINDOW]):
+            *_, found = takewhile(lambda headers: _is_old(headers, topic, before), told)
+            fold = Fold((topic,), found.through)
+            fold.marks[topic] = found.coverage[topic][1]
             return fold
-    return Fold((INPUT,))
+    return Fold((topic,))
 
 
-def _is_old(headers: b.Headers, before: int) -> bool:
+def _is_old(headers: b.Headers, topic: str, before: int) -> bool:
     highest = {} if headers.through is None else headers.through.highest
-    return highest.get(b.EVENTS, before - 1) < before
+    return topic in headers.coverage and highest.get(b.STREAM[topic], before - 1) < before
 
 
 def _taken(log: LogReader, fold: Fold, partition: int, last: int) -> Iterator[pa.RecordBatch]:

@@ -19,6 +19,7 @@ from runtime.bootstrap import bootstrap
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
 from runtime.kafka_admin import TopicShape, topic_admin
+from runtime.ports import Outgoing
 from schemas import batch as b
 from schemas.pipeline import Pipeline, load
 from schemas.topics import BY_NAME
@@ -65,13 +66,16 @@ def running(
     instances: Mapping[str, int] | None = None,
     *,
     services: Sequence[str] = SERVICES,
+    event_partitions: int = 6,
     label_partitions: int = 6,
+    first: Sequence[Outgoing] = (),
 ) -> Iterator[Running]:
-    """Everything up and ready; everything gone afterwards."""
+    """Everything up and ready; everything gone afterwards. The messages of `first` are there before the services."""
     spec, said, crashes = load(pipeline), [], []  # type: Pipeline, list[str], list[str]
     with LocalKafka(directory / "kafka") as kafka:
         _make_labels(kafka.address, spec, label_partitions)
-        bootstrap(kafka.address, spec, partitions=4, event_partitions=6)
+        bootstrap(kafka.address, spec, partitions=4, event_partitions=event_partitions)
+        _say(kafka.address, spec, first)
         children = plans(
             pipeline,
             kafka.address,
@@ -98,6 +102,12 @@ def _make_labels(address: str, spec: Pipeline, partitions: int) -> None:
     shape = TopicShape(partitions, labels.config(spec.labels.horizon, 0))
     with topic_admin(address) as admin:
         admin.create({labels.physical(spec.pipeline): shape}, 1)
+
+
+def _say(address: str, spec: Pipeline, first: Sequence[Outgoing]) -> None:
+    with contextlib.closing(carrier(address, spec.pipeline)) as way:
+        way.publish(first)
+        way.confirm()
 
 
 def until(what: str, condition: Callable[[], bool], seconds: float, problems: Callable[[], str] = str) -> None:

@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from headrace.plans import SERVICES
+from runtime.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text("utf-8"))
+ALERTS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))
+RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
 AROUND = {"kafka", "topics", "prometheus"}
 
@@ -58,6 +61,24 @@ def test_prometheus_finds_every_instance_of_the_five_services() -> None:
     assert tuple(names["names"]) == SERVICES
     assert (names["type"], names["port"]) == ("A", 9100)
     assert "HEADRACE_METRICS_PORT=9100" in DOCKERFILE
+
+
+def test_prometheus_reads_the_alerts_where_compose_puts_them() -> None:
+    mounted = [volume.split(":")[:2] for volume in service("prometheus")["volumes"]]
+    for name in PROMETHEUS["rule_files"]:
+        assert [f"./deploy/prometheus/{name}", f"/etc/prometheus/{name}"] in mounted
+        assert (ROOT / "deploy/prometheus" / name).exists()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_is_about_metrics_that_services_have_and_says_where_to_read_on(rule: dict[str, Any]) -> None:
+    names = set(re.findall(r"\bheadrace_\w+", rule["expr"]))
+    known = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    assert names
+    assert names <= known
+    assert rule["annotations"]["summary"].endswith(".")
+    page, section = re.search(r"See (docs/\w+\.md), (\w+)\.", rule["annotations"]["description"]).groups()  # type: ignore[union-attr]
+    assert f"## {section}\n" in (ROOT / page).read_text("utf-8")
 
 
 def test_nothing_is_open_to_the_network() -> None:

@@ -28,7 +28,7 @@ def test_the_request_in_the_readme_is_one_that_the_pipeline_of_init_takes() -> N
 
 
 def test_the_pipeline_in_the_page_on_features_is_valid_and_the_functions_are_all_there() -> None:
-    assert len(parse(FEATURES.split("```yaml\n")[1].split("```")[0]).feature_types) == 7
+    assert len(parse(FEATURES.split("```yaml\n")[1].split("```")[0]).feature_types) == 8
     listed = FEATURES.split("these functions:")[1].split("- Every number")[0]
     assert set(re.findall(r"`(\w+)`", listed)) == set(FUNCTIONS)
 

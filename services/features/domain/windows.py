@@ -48,7 +48,7 @@ class Windows:
             times: Event times, milliseconds.
             values: What windows are over, by its text; NaN for null.
         """
-        highest = np.maximum(np.maximum.accumulate(times), self._highest)
+        highest = np.maximum(np.maximum.accumulate(self._clock(times, values)), self._highest)
         parts = [
             self._part(
                 names.slice(start, stop - start), times[start:stop], highest[start:stop], cut(values, start, stop)
@@ -75,10 +75,20 @@ class Windows:
     def _part(self, names: pa.Array, times: Ints, highest: Ints, values: Mapping[str, Floats]) -> dict[str, Floats]:
         self._make_room(names)
         seen = np.maximum(times, self._passed(highest) - self._reach)
-        rows = Rows(self._entities.place(names, seen), times, highest)
+        rows = self._rows(self._entities.place(names, seen), times, highest, values)
         self._highest = max(self._highest, int(highest[-1])) if len(highest) else self._highest
-        self.refused += int((rows.slots < 0).sum())
+        self.refused += self._refused(rows)
         return self._features(rows, values)
+
+    def _clock(self, times: Ints, values: Mapping[str, Floats]) -> Ints:  # noqa: ARG002 - labels move no clock
+        """What moves time on."""
+        return times
+
+    def _rows(self, slots: Ints, times: Ints, highest: Ints, values: Mapping[str, Floats]) -> Rows:  # noqa: ARG002
+        return Rows(slots, times, highest)
+
+    def _refused(self, rows: Rows) -> int:
+        return int((rows.slots < 0).sum())
 
     def _features(self, rows: Rows, values: Mapping[str, Floats]) -> dict[str, Floats]:
         every = np.ones(len(rows.times))

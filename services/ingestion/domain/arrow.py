@@ -30,7 +30,7 @@ class Bad:
     """A row that is refused.
 
     Attributes:
-        row: Its number in the message.
+        row: Its index.
         value: The row alone, as an Arrow IPC stream like the one that it came in.
         reason: What is wrong.
     """
@@ -42,17 +42,17 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What an Arrow message holds.
+    """What the contract says of rows.
 
     Attributes:
         columns: The declared fields of the valid rows, in their Arrow types.
-        numbers: Number of each valid row in the message.
+        indices: Index of each valid row.
         original: The valid rows as they came.
         bad: The other rows.
     """
 
     columns: dict[str, pa.Array]
-    numbers: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int64]
     original: pa.RecordBatch
     bad: list[Bad]
 
@@ -69,19 +69,19 @@ class Batches:
     def __init__(self, fields: Mapping[str, FieldSpec], key: str | None, check: Check) -> None:
         self._fields, self._key, self._check = fields, key, check
         self._accepted: pa.Schema | None = None
-        self._unsigned: list[str] = []
 
-    def read(self, value: bytes | None) -> Rows | Rejection:
+    def read(self, value: bytes | None) -> pa.RecordBatch | Rejection:
         """The rows of a message, an Arrow IPC stream; or why there are none at all."""
-        table = ipc.read(value, self._refuse)
-        if isinstance(table, Rejection):
-            return table
+        return ipc.read(value, self._refuse)
+
+    def judge(self, table: pa.RecordBatch) -> Rows:
+        """What the contract says of rows that were read."""
         typed = _typed(table, self._fields)
         suspect = np.zeros(table.num_rows, np.bool_)
         for name, column in typed.items():
             if (found := _suspect(column, self._fields[name], is_key=name == self._key)) is not None:
                 suspect |= found
-        for name in self._unsigned:
+        for name in (field.name for field in table.schema if pa.types.is_uint64(field.type)):
             suspect |= _mask(pc.greater(table.column(name), pa.scalar(INT64[1], pa.uint64())))
         return _sorted_out(table, typed, suspect, self._check)
 
@@ -90,7 +90,6 @@ class Batches:
             return None
         if (reason := _wrong_columns(schema, self._fields)) is None:
             self._accepted = schema
-            self._unsigned = [field.name for field in schema if pa.types.is_uint64(field.type)]
         return reason
 
 
@@ -245,11 +244,11 @@ def _sorted_out(table: pa.RecordBatch, typed: dict[str, pa.Array], suspect: Mask
     ]
     keep = np.ones(table.num_rows, np.bool_)
     keep[[each.row for each in bad]] = False
-    numbers = np.flatnonzero(keep).astype(np.int32)
+    indices = np.flatnonzero(keep)
     if not bad:
-        return Rows(typed, numbers, table, bad)
+        return Rows(typed, indices, table, bad)
     kept = pa.array(keep)
-    return Rows({name: column.filter(kept) for name, column in typed.items()}, numbers, table.filter(kept), bad)
+    return Rows({name: column.filter(kept) for name, column in typed.items()}, indices, table.filter(kept), bad)
 
 
 def _values(table: pa.RecordBatch, typed: Mapping[str, pa.Array], row: int) -> dict[str, object]:

@@ -16,6 +16,7 @@ from schemas.events import (
     Decoder,
     arrow_schema,
     event_decoder,
+    identified,
     label_columns,
     label_decoder,
     label_schema,
@@ -99,15 +100,15 @@ class Form:
 
 
 def event_form(spec: Pipeline) -> Form:
-    """How events are read: the rows have the declared fields."""
-    names, events = arrow_schema(spec).names, spec.events
+    """How events are read: the rows have the declared fields that are not their identity."""
+    names, events, known = arrow_schema(spec).names, spec.events, identified(spec)
     return Form(
         topic=EVENTS,
         name=physical(spec.pipeline, EVENTS),
         fields=spec.event_fields,
         decoder=event_decoder(spec),
         columns=lambda records: dict(zip(names, to_columns(records, spec), strict=True)),
-        payload=dict,
+        payload=lambda columns: {name: column for name, column in columns.items() if name not in known},
         keeps=False,
         id=events.id,
         entity=events.entity,

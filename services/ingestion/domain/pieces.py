@@ -72,7 +72,7 @@ def _lasts(rows: pa.RecordBatch) -> dict[int, int]:
         return {}
     source = b.sources(rows)
     ends = np.append(np.flatnonzero(np.diff(source)), rows.num_rows - 1)
-    return dict(zip(source[ends].tolist(), b.orders(rows)[ends].tolist(), strict=True))
+    return dict(zip(source[ends].tolist(), b.orders(rows, ends).tolist(), strict=True))
 
 
 class Chain:

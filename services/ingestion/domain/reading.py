@@ -8,13 +8,15 @@ from itertools import compress, groupby
 from operator import attrgetter
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from schemas.events import Reason, Rejection
 from services.ingestion.domain import arrow, ipc
 from services.ingestion.domain import shapes as s
+from services.ingestion.domain.batches import Batch, Group, grouped
 from services.ingestion.domain.forms import Form, Part, Raw
-from services.ingestion.domain.rows import Found, Refused, Rows
+from services.ingestion.domain.rows import Found, Judged, Refused, Rows
 
 Runs = Sequence[tuple[int, Sequence[Raw]]]
 """Source and its messages, both ascending."""
@@ -54,7 +56,9 @@ class Reader:
         for source, messages in runs:
             for start in range(0, len(messages), STRETCH):
                 self._stretch(found, source, messages[start : start + STRETCH])
-        return Read(self._rows.together(found), found.refused)
+        judged = [self._judged(found, group) for group in grouped(found.batches)]
+        found.refused.sort(key=lambda each: (each.source, each.message.offset, each.row))
+        return Read(self._rows.together(found, judged), found.refused)
 
     def _stretch(self, found: Found, source: int, messages: Sequence[Raw]) -> None:
         for bare, run in groupby(messages, _bare) if any(map(_headers, messages)) else ((True, messages),):
@@ -127,12 +131,17 @@ class Reader:
         rows = self._batches.read(message.value)
         if isinstance(rows, Rejection):
             found.refused.append(Refused(source, message, rows))
-            return
-        envelope = s.json_document(None, headers).envelope
-        found.batches.append((source, message, envelope, rows))
-        for each in rows.bad:
-            part = Part(message.offset, message.timestamp, message.key, each.value, message.headers)
-            found.refused.append(Refused(source, part, each.reason, each.row))
+        else:
+            traceparent = s.json_document(None, headers).envelope.traceparent
+            found.batches.append(Batch(source, message, traceparent, rows))
+
+    def _judged(self, found: Found, group: Group) -> Judged:
+        rows = self._batches.judge(group.rows)
+        which, numbers = group.places(np.array([each.row for each in rows.bad], np.int64))
+        for bad, index, number in zip(rows.bad, which.tolist(), numbers.tolist(), strict=True):
+            batch = group.batches[index]
+            found.refused.append(Refused(batch.source, batch.part(bad.value), bad.reason, number))
+        return group, rows
 
 
 _value, _headers = attrgetter("value"), attrgetter("headers")

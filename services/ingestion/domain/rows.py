@@ -14,6 +14,7 @@ import pyarrow as pa
 from schemas import batch as b
 from schemas.events import Rejection
 from services.ingestion.domain import arrow
+from services.ingestion.domain.batches import Batch, Group
 from services.ingestion.domain.forms import Columns, Form, Part, Raw
 from services.ingestion.domain.shapes import Envelope
 
@@ -45,7 +46,7 @@ class Found:
         messages: The message of each document.
         counts: Source and number of consecutive documents.
         envelopes: Those that are not empty, by index of the document.
-        batches: Source, message and rows of each Arrow batch.
+        batches: The Arrow messages.
         refused: What is no row.
     """
 
@@ -54,7 +55,7 @@ class Found:
     messages: list[Raw] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
     envelopes: dict[int, Envelope] = field(default_factory=dict)
-    batches: list[tuple[int, Raw, Envelope, arrow.Rows]] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
     def add(self, source: int, message: Raw, record: msgspec.Struct, envelope: Envelope) -> None:
@@ -65,6 +66,8 @@ class Found:
         self.messages.append(message)
         self.counts.append((source, 1))
 
+
+Judged = tuple[Group, arrow.Rows]
 
 NOTHING = Envelope()
 _TYPES = dict(b.IDENTITY)
@@ -77,14 +80,14 @@ class Rows:
     def __init__(self, form: Form) -> None:
         self._form = form
 
-    def together(self, found: Found) -> pa.RecordBatch:
+    def together(self, found: Found, judged: Sequence[Judged]) -> pa.RecordBatch:
         """All valid rows, ascending by (source, position, row)."""
-        batch = self._of_documents(found)
-        if found.batches:
-            parts = [batch, *(self._of_batch(*each) for each in found.batches)]
-            batch = pa.concat_batches([part for part in parts if part.num_rows] or parts[:1])
-            batch = _ascending(batch)
-        return batch
+        documents = self._of_documents(found)
+        parts = [part for part in (documents, *(self._of_batches(*each) for each in judged)) if part.num_rows]
+        if len(parts) <= 1:
+            return parts[0] if parts else documents
+        batch = pa.concat_batches(parts)
+        return _ascending(batch) if documents.num_rows else batch
 
     def _of_documents(self, found: Found) -> pa.RecordBatch:
         form, messages, envelopes = self._form, found.messages, found.envelopes
@@ -96,10 +99,10 @@ class Rows:
             rows[index] = envelope.row
         offsets = np.fromiter(map(_offset, messages), np.int64, len(messages))
         if form.id is None:
-            places = zip(source.tolist(), offsets.tolist(), strict=True)
-            ids = [f"{form.name}/{each}/{offset}" for each, offset in places]
+            places = zip(source.tolist(), offsets.tolist(), rows.tolist(), strict=True)
+            ids = [_made_id(form.name, *each) for each in places]
             for index, envelope in envelopes.items():
-                ids[index] = envelope.id or (f"{ids[index]}/{envelope.row}" if envelope.row else ids[index])
+                ids[index] = envelope.id or ids[index]
             columns[b.EVENT_ID] = pa.array(ids, pa.string())
         if form.time is None:
             times = list(map(_timestamp, messages))
@@ -109,18 +112,20 @@ class Rows:
         traces = _traces(envelopes, len(messages))
         return self._rows(columns, source, pa.array(offsets), rows, traces, messages)
 
-    def _of_batch(self, source: int, message: Raw, envelope: Envelope, rows: arrow.Rows) -> pa.RecordBatch:
-        form, count, columns = self._form, len(rows.numbers), dict(rows.columns)
+    def _of_batches(self, group: Group, rows: arrow.Rows) -> pa.RecordBatch:
+        form, columns, batches = self._form, dict(rows.columns), group.batches
+        which, numbers = group.places(rows.indices)
+        sources = np.array([each.source for each in batches], np.int16)[which]
+        positions = np.array([each.message.offset for each in batches], np.int64)[which]
         if form.id is None:
-            place = f"{form.name}/{source}/{message.offset}"
-            ids = [f"{place}/{number}" if number else place for number in rows.numbers.tolist()]
-            columns[b.EVENT_ID] = pa.array(ids, pa.string())
+            places = zip(sources.tolist(), positions.tolist(), numbers.tolist(), strict=True)
+            columns[b.EVENT_ID] = pa.array([_made_id(form.name, *each) for each in places], pa.string())
         if form.time is None:
-            columns[b.TIME] = pa.array(np.full(count, message.timestamp)).cast(_TYPES[b.TIME])
-        traces = pa.array([envelope.traceparent] * count, pa.string())
-        positions, sources = pa.array(np.full(count, message.offset)), np.full(count, source, np.int16)
-        originals = [_one(message, rows.original, row) for row in range(count)] if form.keeps else []
-        return self._rows(columns, sources, positions, rows.numbers, traces, originals)
+            times = np.array([each.message.timestamp for each in batches], np.int64)[which]
+            columns[b.TIME] = pa.array(times).cast(_TYPES[b.TIME])
+        traces = pa.array([each.traceparent for each in batches], pa.string()).take(pa.array(which))
+        originals = _originals_of(group, rows.original, which) if form.keeps else []
+        return self._rows(columns, sources, pa.array(positions), numbers, traces, originals)
 
     def _rows(
         self,
@@ -164,8 +169,12 @@ def _traces(envelopes: Mapping[int, Envelope], rows: int) -> pa.Array:
     return pa.array([envelopes.get(index, NOTHING).traceparent for index in range(rows)], pa.string())
 
 
-def _one(message: Raw, rows: pa.RecordBatch, row: int) -> Part:
-    return Part(message.offset, message.timestamp, message.key, b.encode(rows.slice(row, 1)), message.headers)
+def _made_id(name: str, source: int, offset: int, row: int) -> str:
+    return f"{name}/{source}/{offset}/{row}" if row else f"{name}/{source}/{offset}"
+
+
+def _originals_of(group: Group, rows: pa.RecordBatch, which: npt.NDArray[np.int64]) -> list[Part]:
+    return [group.batches[each].part(b.encode(rows.slice(row, 1))) for row, each in enumerate(which.tolist())]
 
 
 def _originals(messages: Sequence[Raw]) -> Columns:

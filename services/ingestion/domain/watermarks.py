@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from schemas import batch as b
-from schemas.events import YEARS_1_TO_9999
 
 IDLE_SECONDS = 10.0
-LOWEST = YEARS_1_TO_9999[0]
-"""Event time of a source whose rows were all handled by a writer before us: readers know better and keep theirs."""
+HOPE_SECONDS = 2.0
+"""When one source wakes up, the others may be about to: a day's backlog of theirs must not look late until then."""
 
 
 @dataclass(slots=True)
@@ -21,30 +20,37 @@ class Source:
     """State of one source.
 
     Attributes:
-        handled_before: Whether readers may know it from a writer before us.
+        patience: After how many seconds without a message it is idle.
         time: Highest event time in milliseconds that we saw.
-        idle: Whether nothing came for IDLE_SECONDS.
+        idle: Whether readers need not wait for it.
         moved: Whether something came since the last look at the clock.
         since: When that look was, milliseconds.
     """
 
-    handled_before: bool
+    patience: float
     time: int | None = None
     idle: bool = False
     moved: bool = True
     since: int = 0
 
-    def mark(self) -> b.Watermark | None:
-        """What to tell readers; None: nothing."""
-        if self.time is not None:
-            return self.time, self.idle
-        return (LOWEST, True) if self.handled_before and self.idle else None
+    @property
+    def waking(self) -> bool:
+        """Whether its next message says that events come again, perhaps not here alone."""
+        return self.idle or self.time is None
+
+    def mark(self) -> b.Watermark:
+        """What to tell readers, who may know a source from a writer before us."""
+        return b.UNHEARD if self.time is None else self.time, self.idle
+
+    def wake(self, patience: float) -> None:
+        """Something came, or may be about to."""
+        self.moved, self.idle, self.patience = True, False, patience
 
     def look(self, now: int) -> None:
         """Compare with the clock."""
         if self.moved:
             self.since, self.moved = now, False
-        elif now - self.since >= IDLE_SECONDS * 1000:
+        elif now - self.since >= self.patience * 1000:
             self.idle = True
 
 
@@ -61,9 +67,9 @@ class Watermarks:
         self._told: dict[int, dict[int, tuple[int, bool]]] = {}
 
     def gain(self, source: int, *, handled_before: bool) -> None:
-        """Begin with a source."""
+        """Begin with a source. Readers wait for it as if it had just spoken: its messages may have been there long."""
         self.lose(source)
-        self._sources[source] = Source(handled_before)
+        self._sources[source] = Source(IDLE_SECONDS if handled_before else HOPE_SECONDS)
 
     def lose(self, source: int) -> None:
         """Say nothing more of a source."""
@@ -73,8 +79,7 @@ class Watermarks:
 
     def move(self, sources: Iterable[int], rows: pa.RecordBatch) -> None:
         """Messages of the sources came, and these rows, ascending by source, are what is valid of them."""
-        for each in sources:
-            self._sources[each].moved, self._sources[each].idle = True, False
+        self._wake([self._sources[each] for each in sources])
         if not rows.num_rows:
             return
         source = b.sources(rows)
@@ -85,8 +90,16 @@ class Watermarks:
             state = self._sources[each]
             state.time = time if state.time is None else max(time, state.time)
 
+    def _wake(self, speaking: Sequence[Source]) -> None:
+        if any(source.waking for source in speaking):
+            for source in self._sources.values():
+                if source.waking:
+                    source.wake(HOPE_SECONDS if source.idle else source.patience)
+        for source in speaking:
+            source.wake(IDLE_SECONDS)
+
     def look(self, now: int) -> None:
-        """Let sources that stood still for IDLE_SECONDS be idle; `now` in milliseconds."""
+        """Let sources that stood still for too long be idle; `now` in milliseconds."""
         for source in self._sources.values():
             source.look(now)
 
@@ -100,8 +113,7 @@ class Watermarks:
         return self._marks()
 
     def _marks(self) -> dict[int, b.Watermark]:
-        marks = {each: source.mark() for each, source in sorted(self._sources.items())}
-        return {each: mark for each, mark in marks.items() if mark is not None}
+        return {each: source.mark() for each, source in sorted(self._sources.items())}
 
     def _coarse(self) -> dict[int, tuple[int, bool]]:
         return {source: (time // self._pane, idle) for source, (time, idle) in self._marks().items()}

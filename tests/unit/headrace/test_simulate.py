@@ -12,6 +12,7 @@ from headrace.cli import run
 from headrace.demo.command import OPTIONS, PIPELINE
 from headrace.demo.stream import readings
 from headrace.files import Input, messages
+from headrace.following import whole
 from headrace.loop import Loop
 from headrace.output import Output
 from headrace.report import report
@@ -19,7 +20,8 @@ from headrace.simulate import assemble
 from headrace.simulate import run as run_loop
 from headrace.story import tell
 from runtime.store import Store
-from schemas.pipeline import load
+from schemas.batch import decode
+from schemas.pipeline import load, parse
 
 ROWS, CHANGE = 6_000, 4_000
 
@@ -65,6 +67,19 @@ def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> No
     assert all(each.different == 0 for each in findings), findings
     assert ROWS - 1_500 < findings[-1].recorded < ROWS
     assert (loop.metrics.registry.get_sample_value("headrace_unlabelled_share") or 0) > 0.3
+
+
+def test_a_run_with_windows_over_labels_reads_again_to_what_it_says() -> None:
+    spec = parse(PIPELINE.read_text().replace("features:\n", "features:\n  rate: {mean: label, over: 10m}\n", 1))
+    loop = assemble(spec, Store("memory://"), 2)
+    run_loop(loop, spec, messages(readings(ROWS, CHANGE, 7), spec, OPTIONS))
+    findings = list(read_again(loop.log, spec))
+    assert all(each.recorded == each.again > 0 for each in findings), findings
+    assert all(each.different == 0 for each in findings), findings
+    rates = [row["rate"] for _, m in whole(loop.log, "features") for row in decode(m.value).to_pylist()]
+    known = [each for each in rates if each is not None]
+    assert ROWS - 2_000 < len(known) < ROWS
+    assert len(set(known)) > 100
 
 
 def test_a_run_with_corrected_labels_reads_again_to_what_it_says() -> None:

@@ -255,6 +255,17 @@ def test_a_prepared_child_can_be_stopped_without_ever_running(rig: Rig) -> None:
     assert rig.lines == []
 
 
+def test_a_killed_child_starts_again_although_others_are_prepared_meanwhile(rig: Rig) -> None:
+    supervisor = rig.supervisor(rig.plan("a"), rig.plan("b"))
+    supervisor.start()
+    supervisor.wait_ready(15)
+    supervisor.stop("b")
+    supervisor.kill("a")
+    supervisor.prepare()
+    supervisor.wait_ready(15)
+    assert rig.crashes == [("a", -signal.SIGKILL)]
+
+
 def test_a_directory_of_the_user_cannot_stand_in_for_a_service(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,15 @@ def test_the_newest_message_is_restored_with_its_map() -> None:
     assert message.offset == 4
 
 
+def test_what_else_a_zombie_has_seen_more_of_does_not_hide_what_covers_the_commit() -> None:
+    world = World()
+    for records, outcomes in ((98, 45), (95, 60)):
+        headers = b.Headers(coverage={"records": (90, records), "outcomes": (40, outcomes)}, through=b.Through())
+        world.broker.append(OUTPUT, b"", None, b.encode_headers(headers))
+    world.commit(records=99)
+    assert world.mark() == 98
+
+
 def test_only_the_newest_window_is_read_when_it_reaches_the_commit() -> None:
     world = World()
     for last in range(500):

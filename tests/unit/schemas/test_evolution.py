@@ -142,6 +142,12 @@ def test_a_window_is_its_definition_for_ever(window: object, verdict: list[str])
     assert [(each.path, each.verdict) for each in found] == [("features.spent", each) for each in verdict]
 
 
+def test_a_window_over_labels_is_none_over_rows() -> None:
+    old, new = (spec(put("features.spent", {"count": of, "over": "24h"})) for of in ("*", "label"))
+    assert [each.verdict for each in compare(old, new)] == ["refused"]
+    assert compare(new, new) == []
+
+
 def spec(*edits: Edit) -> Pipeline:
     file = copy.deepcopy(yaml.safe_load(RUNNING))
     for edit in edits:

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from schemas.checks import windowed
 from schemas.pipeline import Pipeline, PipelineError, load, parse, template
 from schemas.quantities import Rate, milliseconds, rate
+from schemas.windows import AGGREGATES
 
 SMALL = """\
 pipeline: small
@@ -102,7 +104,6 @@ def test_defaults_are_those_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("hour: extract(hour from observed_at)", "mean: {mean: label, over: 24h}"),
         ("  mature: 0s", "  mature: 1h"),
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
@@ -199,13 +200,47 @@ def test_a_mistake_is_found_in_its_line(old: str, new: str) -> None:
         ("{mean: price, over: 24h, within: 7d}", "`within` bounds a number of rows"),
         ("{mean: price, over: 24h, per: entity}", "'per' is not a part of a window"),
         ('{mean: "*", over: 24h}', 'mean of "*" is not a number'),
-        ("{mean: label, over: 24h}", "over the labels that had arrived is not supported yet"),
+        (
+            "{mean: label, over: 100 rows, within: 7d}",
+            "over the last 100 labels is not supported yet: write a duration",
+        ),
+        ("{mean: label * 2, over: 24h}", "price, demand); of labels write `label` alone"),
+        ("{median: label, over: 24h}", "a window has exactly one of"),
     ],
 )
 def test_a_window_that_cannot_be_one_is_refused_in_its_line(window: str, says: str) -> None:
     message = refused("extract(hour from observed_at)", window)
     assert says in message
     assert message.startswith(f"p.yaml:{line_of('hour:')}: features.hour: ")
+
+
+OF_LABELS = ("extract(hour from observed_at)", "{mean: label, over: 24h}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  time: known_at\n", "  time: known_at\n  revision: change\n", "labels.revision is not supported yet"),
+        ("absent: unlabelled", "absent: false", "mean of the label would be of a part: only labels that come are seen"),
+    ],
+)
+def test_labels_that_a_window_would_count_wrongly_are_refused_in_its_line(old: str, new: str, says: str) -> None:
+    text = WHOLE.replace(*OF_LABELS)
+    message = refused(old, new, text)
+    assert says in message
+    line = text.replace(old, new)[: text.replace(old, new).index("hour:")].count("\n") + 1
+    assert message.startswith(f"p.yaml:{line}: features.hour: ")
+
+
+def test_windows_over_labels_have_all_aggregates_and_a_field_of_that_name_comes_first() -> None:
+    for aggregate in AGGREGATES:
+        spec = parse(WHOLE.replace(OF_LABELS[0], f"{{{aggregate}: label, over: 24h}}"))
+        assert windowed(spec)["hour"].labels
+        assert str(windowed(spec)["hour"]) == f"{{{aggregate}: label, over: 1d}}"
+    absent = WHOLE.replace("absent: unlabelled", "absent: false").replace(OF_LABELS[0], "{sum: label, over: 24h}")
+    assert parse(absent).longest_window > 0
+    named = WHOLE.replace(*OF_LABELS).replace("    demand:", "    label:       {type: number}\n    demand:", 1)
+    assert not windowed(parse(named))["hour"].labels
 
 
 def test_windows_need_an_owner() -> None:

@@ -19,7 +19,7 @@ from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 from tests.unit.services.features.world import SOURCES, P, Process, broker, drain, messages
 
-SPEC = parse("""
+TEXT = """
 pipeline: shop
 task: binary
 events:
@@ -41,7 +41,8 @@ features:
   gap: {since: "*", over: 1m}
   few: {sum: amount, over: 3 rows, within: 30s}
 drift: {pane: 10s, lateness: 2s}
-""")
+"""
+SPEC = parse(TEXT)
 NAMES = list(SPEC.features)
 ROWS_ONLY = parse("""
 pipeline: shop
@@ -50,6 +51,8 @@ events: {id: order, time: at, entity: who, fields: {at: {type: timestamp}, who: 
 labels: {id: order, time: known, field: back, type: boolean, horizon: 60s}
 features: {seen: {count: "*", over: 10s}}
 """)
+
+DAY = 24 * 3_600_000
 
 Row = tuple[int, int, int]
 """Source, position, row."""
@@ -62,10 +65,11 @@ class Shop(Process):
 
 @st.composite
 def events(draw: st.DrawFn) -> list[tuple[Place, bytes]]:
-    now, out = 1_000_000, []
+    """Some come at once that are a day apart, and some are a day older than what came before."""
+    now, out = 2 * DAY, []
     for n in range(draw(st.integers(5, 60))):
-        now += draw(st.sampled_from([0, 100, 1_000, 5_000, 40_000]))
-        late = draw(st.sampled_from([0, 0, 0, 500, 3_000, 70_000]))
+        now += draw(st.sampled_from([0, 100, 1_000, 5_000, 40_000, DAY]))
+        late = draw(st.sampled_from([0, 0, 0, 500, 3_000, 70_000, DAY]))
         amount = draw(st.sampled_from([None, 0.1, 0.2, -3.7, 1e16, 12.5]))
         event = {"order": f"o{n}", "at": now - late, "who": draw(st.sampled_from("abcd")), "amount": amount}
         out.append((Place("events", draw(st.integers(0, SOURCES - 1))), json.dumps(event).encode()))

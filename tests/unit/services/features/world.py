@@ -104,10 +104,11 @@ class Process:
     spec: Pipeline = SPEC
     spill: Spill | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    carry: type[MemoryCarrier] = MemoryCarrier
 
     def __post_init__(self) -> None:
         self.alive = True
-        self.carrier = MemoryCarrier(self.on, self.group, max_messages=self.max_messages, on_publish=self._burn)
+        self.carrier = self.carry(self.on, self.group, max_messages=self.max_messages, on_publish=self._burn)
         self.handler = self._handler()
         self.worker = Worker(
             self.handler, self.carrier, pipeline=self.spec.digest, metrics=self.metrics, clock=self.on.clock
@@ -147,9 +148,12 @@ def label(number: int | str, known: int, back: bool = True, revision: int | None
     return json.dumps({"order": f"o{number}", "known": known, **revised, "back": back}).encode()
 
 
-def drain(*processes: Process) -> None:
+def drain(*processes: Process) -> bool:
+    """Whether anybody had anything to do."""
+    moved = False
     while sum(process.step() for process in processes):
-        pass
+        moved = True
+    return moved
 
 
 def rest(*processes: Process) -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import batch as b
-from services.ingestion.domain import ipc
+from services.ingestion.domain import batches, ipc
 from services.ingestion.domain.pieces import MOST_REFUSALS, cut
+from services.ingestion.domain.reading import Read
 from tests.unit.services.ingestion.reading_lab import (
     ALL,
     ARROW,
@@ -321,7 +322,8 @@ def test_what_json_cannot_say_is_out_of_range_in_arrow_as_in_json() -> None:
     assert reasons(read(b'{"n": 1e999}')) == [(0, "out_of_range")]
 
 
-SHAPES = ("good", "bad", "lines", "arrow", "nothing", "torn", "unknown")
+KINDS = {"arrow": pa.float64(), "narrow": pa.float32()}
+SHAPES = ("good", "bad", "lines", "arrow", "narrow", "nothing", "torn", "unknown")
 
 
 def of_shape(offset: int, shape: str, good: list[bool]) -> tuple[Any, int]:
@@ -332,8 +334,8 @@ def of_shape(offset: int, shape: str, good: list[bool]) -> tuple[Any, int]:
             return message(offset, b'{"n": 1}' if shape == "good" else b"{"), 1
         case "lines":
             return message(offset, b"\n".join(said), LINES), len(good)
-        case "arrow":
-            values = pa.array([1.0 if each else float("nan") for each in good])
+        case "arrow" | "narrow":
+            values = pa.array([1.0 if each else float("nan") for each in good], KINDS[shape])
             return message(offset, stream(table(n=values)), ARROW), len(good)
         case "nothing":
             return message(offset, stream(table(n=pa.array([], pa.float64()))), ARROW), 0
@@ -363,6 +365,33 @@ def test_every_row_is_there_once_or_refused_once_and_both_ascend(told: list[tupl
     assert rows == sorted(rows)
     assert refused == sorted(refused)
     assert sorted([*rows, *refused]) == sorted(wanted)
+
+
+def refusals(found: Read) -> list[tuple[object, ...]]:
+    """What is refused, with the row that its dead letter holds."""
+    return [
+        (each.source, each.message.offset, each.row, each.reason, str(b.decode(each.message.value).to_pydict()))
+        for each in found.refused
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sent=st.lists(st.lists(st.sampled_from([1.0, -7.5, 99.0, float("nan")]), max_size=4), max_size=8),
+    limit=st.integers(1, 12),
+)
+def test_neighbours_that_are_judged_together_are_the_rows_that_each_is_alone(
+    sent: list[list[float]], limit: int
+) -> None:
+    by = reader("    n: {type: number, max: 50}")
+    given = [message(n, stream(table(n=pa.array(each, pa.float64()))), ARROW) for n, each in enumerate(sent)]
+    alone = [by.read([(0, [each])]) for each in given]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "MAX_ROWS", limit)
+        together = by.read([(0, given)])
+    for name in (b.EVENT_ID, b.POSITION, b.ROW, "n"):
+        assert column(together, name) == [value for each in alone for value in column(each, name)]
+    assert refusals(together) == [refused for each in alone for refused in refusals(each)]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

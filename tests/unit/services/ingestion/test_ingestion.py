@@ -20,6 +20,10 @@ from schemas.pipeline import Pipeline, parse
 from services.ingestion.handler import PORTION_BYTES, Ingestion, portions
 
 P, SOURCES = 3, 4
+UNHEARD = dict.fromkeys(range(1, SOURCES), (b.UNHEARD, False))
+"""What is told of the other sources when the first one speaks: they may be about to."""
+
+ASLEEP = dict.fromkeys(range(1, SOURCES), (b.UNHEARD, True))
 
 SPEC = """
 pipeline: shop
@@ -105,6 +109,7 @@ def test_each_event_becomes_one_row_with_its_identity() -> None:
     assert (row["_source"], row["_position"], row["_row"]) == (2, 0, 0)
     assert (row["_event_id"], row["_entity"], row["amount"], row["note"]) == ("o1", "w1", 1.5, "hello")
     assert row["_time"].timestamp() == 1.0  # type: ignore[attr-defined]
+    assert [name for name in row if not name.startswith("_")] == ["amount", "note"], "an identity is not sent twice"
 
 
 def test_rows_go_to_the_partition_of_their_entity_whatever_the_producer_did() -> None:
@@ -218,7 +223,7 @@ def test_only_the_last_message_of_a_poll_carries_its_watermark() -> None:
     partition = crc32(b"same") % P
     told = [h.watermarks for p, _, h in messages(on, "records") if p == partition]
     assert len(told) > 2
-    assert told == [{}] * (len(told) - 1) + [{0: (8_999_000, False)}]
+    assert told == [{}] * (len(told) - 1) + [{0: (8_999_000, False), **UNHEARD}]
 
 
 def test_a_silent_partition_hears_of_each_new_pane_and_of_nothing_else() -> None:
@@ -229,7 +234,7 @@ def test_a_silent_partition_hears_of_each_new_pane_and_of_nothing_else() -> None
         on.append(Place("events", 0), event(1, at=at, who="same"))
         drain(feeding)
     told = [h.watermarks for p, _, h in messages(on, "records") if p == silent]
-    assert told == [{0: (0, False)}, {0: (60_000, False)}]
+    assert told == [{0: (0, False), **UNHEARD}, {0: (60_000, False), **UNHEARD}]
 
 
 def test_a_source_that_stands_still_is_idle_until_it_moves() -> None:
@@ -243,12 +248,43 @@ def test_a_source_that_stands_still_is_idle_until_it_moves() -> None:
         drain(feeding)
     for partition in range(P):
         told = [h.watermarks for p, _, h in messages(on, "records") if p == partition]
-        assert told == [{0: (3000, False)}, {0: (3000, True)}]
+        assert told == [{0: (3000, False), **UNHEARD}, {0: (3000, False), **ASLEEP}, {0: (3000, True), **ASLEEP}]
     on.append(Place("events", 0), event(4))
     drain(feeding)
     for partition in range(P):
         told = [h.watermarks for p, _, h in messages(on, "records") if p == partition]
-        assert told[-1] == {0: (4000, False)}
+        assert told[-1] == {0: (4000, False), **UNHEARD}
+
+
+def test_readers_wait_for_sources_that_slept_when_another_one_wakes_up() -> None:
+    """A day comes at once: what is read first must not make the rest late."""
+    clock = VirtualClock()
+    on = broker(clock)
+    feeding = worker(on)
+    for source in range(SOURCES):
+        on.append(Place("events", source), event(source))
+    for _ in range(15):
+        drain(feeding)
+        clock.advance(1)
+    assert passed(on) == {0}
+    on.append(Place("events", 0), event(86_400))
+    drain(feeding)
+    assert passed(on) == {1000}
+    for _ in range(3):
+        clock.advance(1)
+        drain(feeding)
+    assert passed(on) == {86_400_000}
+    on.append(Place("events", 1), event(3600))
+    drain(feeding)
+    assert passed(on) == {2000}
+
+
+def passed(on: MemoryBroker) -> set[int | None]:
+    """What readers of each partition think that events have passed."""
+    folds = {partition: Fold(("records",)) for partition in range(P)}
+    for partition, message, headers in messages(on, "records"):
+        folds[partition].take("records", message.offset, b.decode(message.value), headers)
+    return {fold.watermark(b.EVENTS) for fold in folds.values()}
 
 
 def test_a_quiet_source_of_a_dead_owner_is_declared_idle_by_the_next() -> None:
@@ -273,7 +309,7 @@ def test_a_quiet_source_of_a_dead_owner_is_declared_idle_by_the_next() -> None:
             fold.take("records", message.offset, b.decode(message.value), headers)
             marks = fold.watermarks["events"]
     assert marks[1] == (1000, True)
-    assert set(marks) == {0, 1}
+    assert {marks[2], marks[3]} == {(b.UNHEARD, True)}
     assert fold.watermark("events") == 120_000  # the pane; nothing else went to this partition
 
 

@@ -1,0 +1,1 @@
+"""`headrace skew`: were rows served with the features that their records give?"""
