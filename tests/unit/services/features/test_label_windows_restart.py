@@ -290,7 +290,7 @@ def test_labels_that_came_behind_the_last_row_are_known_to_the_next_one_after_a_
 
 
 def test_features_tell_nobody_that_time_has_passed_labels() -> None:
-    """The join reads scored and outcomes: rows would be given up before the labels that their features knew are read."""
+    """The join reads scored and outcomes: it must not give up rows whose labels only features has read."""
     run = Run(script_of(20), 5)
     run.play([])
     through = [headers.through for _, _, headers in messages(run.on, "features")]
