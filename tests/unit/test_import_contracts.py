@@ -48,6 +48,7 @@ RIGHT = (
         "services/features/handler.py": "import runtime.ports, services.features.joining",
         "services/features/joining.py": "import services.features.rewind, services.features.domain.rules",
         "services/features/rewind.py": "import runtime.ports",
+        "services/features/known.py": "import runtime.fold, services.features.windowing",
         "services/features/windowing.py": "import runtime.tail, services.features.rewind",
         "services/serving/http.py": "import aiohttp, services.serving.domain.rules",
         "services/training/fitter.py": "import services.training.domain.rules",

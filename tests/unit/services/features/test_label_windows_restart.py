@@ -287,3 +287,12 @@ def test_labels_that_came_behind_the_last_row_are_known_to_the_next_one_after_a_
     run.play([])
     rows = [row for _, message, _ in messages(run.on, "features") for row in b.decode(message.value).to_pylist()]
     assert [(row[b.EVENT_ID], row["known"]) for row in rows] == [("o0", 0), ("late", 2)]
+
+
+def test_features_tell_nobody_that_time_has_passed_labels() -> None:
+    """The join reads scored and outcomes: it must not give up rows whose labels only features has read."""
+    run = Run(script_of(20), 5)
+    run.play([])
+    through = [headers.through for _, _, headers in messages(run.on, "features")]
+    assert through
+    assert all(each is not None and b.LABELS in each.tops and set(each.watermarks) == {b.EVENTS} for each in through)
