@@ -25,6 +25,7 @@ from services.features.domain.computing import Computation
 from services.features.domain.labelled import times
 from services.features.domain.pairing import of_records
 from services.features.domain.shadow import Shadow
+from services.features.domain.windows_panes import Panes
 from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 from tests.unit.services.features.test_windows_restart import SPEC, STEPS, TEXT, Run, events
@@ -305,8 +306,8 @@ def test_a_corrupted_state_of_windows_is_found() -> None:
     rest(*processes)
     features = processes[1]
     windows = features.handler._computation._windows[0]  # type: ignore[attr-defined]  # the state in service
-    for state in windows._states.values():
-        for values in getattr(state, "_parts", {}).values():
+    for state in (each for each in windows._states.values() if isinstance(each, Panes)):
+        for values in state._parts.values():
             np.add(values, 1, out=values)
     sent(on, ROWS, 50)
     rest(*processes)
