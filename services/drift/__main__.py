@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from threadpoolctl import threadpool_limits
+
 from runtime import service
 from runtime.kafka import KafkaCarrier
+from runtime.references import References
 from runtime.service import Context
+from runtime.store import Store
 from runtime.streams import StreamsCarrier
 from runtime.worker import Worker
 from services.drift.handler.counting import Counter
@@ -15,11 +19,14 @@ from services.drift.settings import Settings
 def build(context: Context, settings: Settings) -> list[Worker]:
     """The two workers; each has a group of its own."""
     name = context.spec.pipeline
+    threadpool_limits(1)  # matrices of a few thousand rows gain nothing by more, and other services need the cores
     counting = StreamsCarrier(settings.brokers, name, "drift", datadir=settings.data / "drift")
     judging = KafkaCarrier(settings.brokers, name, "drift-judge")
+    store = Store(settings.artefacts)
+    judge = Judge(context.spec, References(store), context.metrics, settings.cloudevents)
     return [
-        context.worker(Counter(context.spec, context.metrics), counting),
-        context.worker(Judge(context.spec, context.metrics, settings.cloudevents), judging),
+        context.worker(Counter(context.spec, References(store), context.metrics), counting),
+        context.worker(judge, judging),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The counts of all partitions in one order: (time, source, position, row), behind the pane that all have closed.
+"""The joined rows of all partitions in one order: (time, source, position, row), behind the pane that all have closed.
 
 However partitions interleave and wherever messages were cut, the merged rows are the same.
 """
@@ -14,9 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas import batch as b
-from services.drift.domain.panes import COUNTS, LOSS, MEMBER, times
+from schemas.bins import LABEL as LABEL_STREAM
+from schemas.bins import LOSS as LOSS_STREAM
+from schemas.bins import Column
+from schemas.predictions import THRESHOLD, log_losses
+from services.drift.domain.lanes import Lanes
+from services.drift.domain.panes import COUNTS, LABEL, MEMBER, OUTPUT, times
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+EXAMPLES = "examples"
+"""What they are counted from."""
 
 
 class Key(NamedTuple):
@@ -30,11 +38,19 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Losses in merged order, arrays of equal length; of the members of one row the newest comes first."""
+    """Joined rows in merged order, arrays of equal length; of the members of one row the newest comes first.
+
+    Attributes:
+        keys: Label time in milliseconds, source, position, row.
+        member: Who answered.
+        output: Probability that it gave the second class.
+        label: Index of the class that came true.
+    """
 
     keys: tuple[Ints, Ints, Ints, Ints]
     member: Ints
-    loss: npt.NDArray[np.float64]
+    output: Floats
+    label: Ints
 
     @classmethod
     def merged(cls, batches: Sequence[pa.RecordBatch]) -> Rows:
@@ -44,14 +60,26 @@ class Rows:
         member = _ints(rows, MEMBER)
         order = np.lexsort((-member, *keys[::-1]))
         time, source, position, row = (key[order] for key in keys)
-        return cls((time, source, position, row), member[order], rows.column(LOSS).to_numpy()[order])
+        output = rows.column(OUTPUT).to_numpy()
+        return cls((time, source, position, row), member[order], output[order], _ints(rows, LABEL)[order])
 
     def __len__(self) -> int:
         return len(self.member)
 
+    @property
+    def loss(self) -> Floats:
+        """1 where the likelier class was the wrong one, else 0."""
+        wrong: Floats = ((self.output >= THRESHOLD) != (self.label == 1)).astype(np.float64)
+        return wrong
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """What of the rows is counted with an anchor's bins: the label, and the loss that its reference knows."""
+        return {LABEL_STREAM: self.label, LOSS_STREAM: log_losses(self.output, self.label == 1)}
+
     def __getitem__(self, chosen: slice | npt.NDArray[np.bool_]) -> Rows:
         time, source, position, row = (key[chosen] for key in self.keys)
-        return Rows((time, source, position, row), self.member[chosen], self.loss[chosen])
+        return Rows((time, source, position, row), self.member[chosen], self.output[chosen], self.label[chosen])
 
     def key(self, index: int) -> Key:
         """Place of a row."""
@@ -69,88 +97,8 @@ def _ints(rows: pa.RecordBatch, name: str) -> Ints:
     return rows.column(name).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
 
 
-class Covered(NamedTuple):
-    """A message of counts: first offset, last pane that it closes, offset of examples that it was counted through."""
-
-    offset: int
-    pane: int
-    examples: int
-
-
-class Lane:
-    """Counts of one partition that are not judged yet. Repeated panes, as after a zombie, are let through once.
-
-    Args:
-        pane: Length of a pane in milliseconds.
-    """
-
-    def __init__(self, pane: int) -> None:
-        self._pane = pane
-        self.closed: int | None = None
-        self._pieces: dict[tuple[int, int, int], dict[int, tuple[int, pa.RecordBatch]]] = {}
-        self._rows: list[pa.RecordBatch] = []
-        self._covered: list[Covered] = []
-        self._next: int | None = None
-
-    def follows(self, first: int) -> bool:
-        """Whether no pane is missing between what was closed and this one."""
-        return self.closed is None or first <= self.closed + 1
-
-    def add(self, offset: int, batch: pa.RecordBatch, headers: b.Headers, panes: tuple[int, int]) -> None:
-        """Take a message of counts; its panes close when all of its pieces are here."""
-        first, last = panes
-        self._next = offset + 1
-        if self.closed is not None and last <= self.closed:
-            return
-        examples = headers.coverage["examples"][1]
-        pieces = self._pieces.setdefault((first, last, examples), {})
-        pieces[headers.piece] = offset, batch
-        if len(pieces) == headers.pieces:
-            self._close(Covered(min(at for at, _ in pieces.values()), last, examples), pieces)
-
-    def _close(self, covered: Covered, pieces: dict[int, tuple[int, pa.RecordBatch]]) -> None:
-        for _, rows in pieces.values():
-            fresh = rows if self.closed is None else self._since(rows, self.closed + 1)
-            self._rows.append(fresh)
-        self.closed = covered.pane
-        self._covered.append(covered)
-        self._pieces = {key: value for key, value in self._pieces.items() if key[1] > covered.pane}
-
-    def _since(self, rows: pa.RecordBatch, pane: int) -> pa.RecordBatch:
-        fresh = times(rows) >= pane * self._pane
-        return rows if fresh.all() else rows.filter(pa.array(fresh))
-
-    def take(self, settled: int) -> list[pa.RecordBatch]:
-        """Let go of the rows of panes up to and including this one."""
-        done, rest = [], []
-        for rows in self._rows:
-            ready = times(rows) < (settled + 1) * self._pane
-            done.append(rows if ready.all() else rows.filter(pa.array(ready)))
-            if not ready.all():
-                rest.append(rows.filter(pa.array(~ready)))
-        self._rows = rest
-        return done
-
-    def prune(self, settled: int) -> None:
-        """Forget messages whose panes are all judged."""
-        self._covered = [covered for covered in self._covered if covered.pane > settled]
-
-    def through(self, pane: int) -> int:
-        """Offset of examples through which a pane was counted; it must not be pruned."""
-        return next(covered.examples for covered in self._covered if covered.pane >= pane)
-
-    def position(self, pane: int) -> int | None:
-        """Offset of the first message that may hold rows of a pane or a later one; None before the first message.
-
-        Messages that are pruned are not looked at.
-        """
-        pending = [at for pieces in self._pieces.values() for at, _ in pieces.values()]
-        pending += [covered.offset for covered in self._covered if covered.pane >= pane]
-        return min(pending, default=self._next)
-
-
-class Merge:
-    """Counts of all partitions.
+class Merge(Lanes):
+    """Joined rows of all partitions, by panes of label time.
 
     Args:
         partitions: How many there are.
@@ -158,29 +106,8 @@ class Merge:
     """
 
     def __init__(self, partitions: int, pane: int) -> None:
-        self.lanes = [Lane(pane) for _ in range(partitions)]
-        self._settled: int | None = None
+        super().__init__(EXAMPLES, partitions, lambda rows: times(rows) // pane)
 
     def settle(self) -> Rows:
         """The rows of the panes that all partitions have closed since, in order. `prune` when they are judged."""
-        closed = [lane.closed for lane in self.lanes]
-        known = [pane for pane in closed if pane is not None]
-        if not known or len(known) < len(closed) or min(known) == self._settled:
-            return Rows.merged([])
-        self._settled = min(known)
-        return Rows.merged([rows for lane in self.lanes for rows in lane.take(min(known))])
-
-    def prune(self) -> None:
-        """Say that everything settled is judged."""
-        if self._settled is not None:
-            for lane in self.lanes:
-                lane.prune(self._settled)
-
-    def positions(self, pane: int) -> dict[int, int]:
-        """Partition: offset of the first message that may hold rows of a pane or a later one."""
-        positions = {partition: lane.position(pane) for partition, lane in enumerate(self.lanes)}
-        return {partition: offset for partition, offset in positions.items() if offset is not None}
-
-    def through(self, pane: int) -> dict[str, int]:
-        """Log positions through which a settled, unpruned pane was counted."""
-        return {f"examples/{partition}": lane.through(pane) for partition, lane in enumerate(self.lanes)}
+        return Rows.merged(self._take())

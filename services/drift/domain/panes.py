@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
-from schemas.predictions import THRESHOLD
 
-MEMBER, LOSS = "member", "loss"
+MEMBER, OUTPUT, LABEL = "member", "output", "label"
 COUNTS = pa.schema(
     [
         (b.TIME, pa.timestamp("ms", "UTC")),
@@ -21,10 +20,11 @@ COUNTS = pa.schema(
         (b.POSITION, pa.int64()),
         (b.ROW, pa.int32()),
         (MEMBER, pa.int32()),
-        (LOSS, pa.float64()),
+        (OUTPUT, pa.float64()),
+        (LABEL, pa.int8()),
     ]
 )
-"""Rows of drift-counts: `_time` is the label's, the identity the event's, the loss 0 or 1."""
+"""Joined rows in drift-counts: `_time` is the label's, the identity the event's, the label the index of its class."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -34,8 +34,8 @@ def times(batch: pa.RecordBatch) -> Ints:
     return batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def losses(examples: pa.RecordBatch) -> pa.RecordBatch:
-    """One row per member output of each joined row: 1 where the likelier class was the wrong one.
+def judged(examples: pa.RecordBatch) -> pa.RecordBatch:
+    """One row per member output of each joined row, with what came true.
 
     Corrections change datasets, never monitors: the first label of an event judged its prediction.
     """
@@ -44,12 +44,12 @@ def losses(examples: pa.RecordBatch) -> pa.RecordBatch:
     outputs = examples.column(b.OUTPUTS)
     parents = pc.list_parent_indices(outputs)
     output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column(b.MEMBERS))
-    wrong = pc.not_equal(pc.greater_equal(output, THRESHOLD), pc.equal(examples.column(b.LABEL), 1).take(parents))
     columns = [
         examples.column(b.LABEL_TIME).take(parents),
         *(examples.column(name).take(parents) for name in (b.SOURCE, b.POSITION, b.ROW)),
         member,
-        wrong.cast(pa.float64()),
+        output,
+        examples.column(b.LABEL).take(parents),
     ]
     rows = pa.RecordBatch.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, COUNTS, strict=True)], schema=COUNTS

@@ -1,4 +1,4 @@
-"""The judge's checkpoint on `state`: what it knows when its monitor is empty, and where the rows since then lie."""
+"""The judge's checkpoint on `state`: what its families know, and where what they do not know yet lies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from runtime.ports import LogReader, Message, Outgoing, Place
 from runtime.tail import windows
-from services.drift.domain.episodes import Standing
+from services.drift.handler.intake import Positions
 
 KEY = b"drift/judge"
 STATE = Place("state", 0)
@@ -21,17 +21,17 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     Attributes:
         epoch: Counts the leaders; lower ones are void.
-        positions: Partition of drift-counts: offset to go on from; absent ones from the beginning.
-        standing: What the monitor's fold goes on with.
+        positions: From where counts are read again.
+        families: What each family knows; none at the very beginning.
     """
 
     epoch: int = 0
-    positions: dict[int, int] = {}
-    standing: Standing = msgspec.field(default_factory=Standing)
+    positions: Positions = Positions()
+    families: dict[str, bytes] = {}
 
     def outgoing(self) -> Outgoing:
         """The message that keeps it."""
-        return Outgoing(STATE.topic, STATE.partition, msgspec.json.encode(self), KEY)
+        return Outgoing(STATE.topic, STATE.partition, msgspec.msgpack.encode(self), KEY)
 
 
 def newest(log: LogReader) -> Checkpoint:
@@ -45,7 +45,7 @@ def newest(log: LogReader) -> Checkpoint:
 
 def _read(message: Message, value: bytes) -> Checkpoint | None:
     try:
-        return msgspec.json.decode(value, type=Checkpoint)
+        return msgspec.msgpack.decode(value, type=Checkpoint)
     except msgspec.DecodeError as error:
         logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
         return None

@@ -1,39 +1,26 @@
-"""The counter: closes panes of one partition of `examples`, and says what was in them on `drift-counts`.
+"""The counter: closes panes of one partition, and says what was in them on `drift-counts`.
 
+It reads `scored` (features, predictions and what became of rows at the door, by event time) and `examples` (outputs
+with their labels, by label time), each for itself: their messages on `drift-counts` are told apart by their coverage.
 One message per input message that closes panes, none for the others: commits run ahead of what the output covers, so a
-restart reads `examples` again from the covered mark up to the commit, and further back for rows of open panes.
+restart reads an input again from the covered mark up to the commit, and further back for rows of open panes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from runtime.fold import Fold
+from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
-from runtime.stage import Decoded, decode, pieces
-from schemas import batch as b
+from runtime.references import References
+from runtime.stage import Decoded, decode
+from schemas.bins import Bins
 from schemas.spec import Pipeline
-from services.drift.domain.panes import OpenPanes, losses
-from services.drift.handler.resuming import OUTPUT, SOURCE, newest, rewind, run_on
-
-
-@dataclass(slots=True)
-class Lane:
-    """State of one partition.
-
-    Attributes:
-        fold: Marks and watermarks of the input.
-        panes: Rows that wait for their pane to close.
-        mark: Input offset that the output covers.
-        said: The fold's state at the mark.
-    """
-
-    fold: Fold
-    panes: OpenPanes
-    mark: int
-    said: b.Through
+from services.drift.domain.merging import EXAMPLES
+from services.drift.domain.sums import SCORED
+from services.drift.handler.lanes import ExamplesLane, Lane, ScoredLane, emit, versions
+from services.drift.handler.resuming import newest, rewind, run_on
 
 
 class Counter:
@@ -41,30 +28,33 @@ class Counter:
 
     Args:
         spec: The pipeline: length of a pane, lateness.
+        references: Where the bins of members are.
         metrics: Where late rows are counted.
     """
 
-    inputs: tuple[str, ...] = (SOURCE,)
+    inputs: tuple[str, ...] = (EXAMPLES, SCORED)
     follows: tuple[str, ...] = ()
     leads = False
 
-    def __init__(self, spec: Pipeline, metrics: Metrics | None = None) -> None:
+    def __init__(self, spec: Pipeline, references: References, metrics: Metrics | None = None) -> None:
         self._spec, self._metrics = spec, metrics or Metrics()
-        self._lanes: dict[int, Lane] = {}
+        self._references = references
+        self._log: LogReader | None = None
+        self._lanes: dict[Place, Lane] = {}
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:
         """Take up behind the newest counts; what lies between them and the commit is counted again, not said again."""
-        resumed = newest(log, place.partition)
-        fold = Fold(self.inputs, resumed.through)
-        fold.marks[SOURCE] = resumed.mark
-        panes = OpenPanes(self._spec.drift.pane, self._spec.drift.lateness, resumed.closed)
-        lane = self._lanes[place.partition] = Lane(fold, panes, resumed.mark, fold.through())
+        self._log = log
+        resumed, drift = newest(log, place), self._spec.drift
+        lane: Lane = ExamplesLane(drift, resumed) if place.topic == EXAMPLES else ScoredLane(drift, resumed, self._bins)
         if resumed.closed is not None:
-            for message in rewind(log, place, resumed.mark + 1, (resumed.closed + 1) * self._spec.drift.pane):
-                panes.add(losses(message.batch))
+            begin = (resumed.closed + 1) * drift.pane
+            for message in rewind(log, place, resumed.mark + 1, begin, lane.highest):
+                lane.recall(message)
         owed = []
         for message in run_on(log, place, resumed.mark + 1):
-            owed += self._count(place.partition, lane, message)[0]
+            owed += self._count(place, lane, message)[0]
+        self._lanes[place] = lane
         return owed
 
     def follow(self, log: LogReader) -> dict[Place, int]:  # noqa: ARG002 - the port's signature
@@ -72,13 +62,19 @@ class Counter:
         return {}
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """One message per input message that closes panes."""
-        decoded = [(run.partition, decode(run)) for run in polled]
-        for partition, messages in decoded:
+        """One message per input message that closes panes.
+
+        A member's bins are fetched before its first row is counted: the store may be away.
+        """
+        decoded = [(Place(run.topic, run.partition), decode(run)) for run in polled]
+        for each in (each for place, run in decoded if place.topic == SCORED for each in run):
+            for version in versions(each.batch):
+                self._bins(version)
+        for place, messages in decoded:
             outgoing: list[Outgoing] = []
             for message in messages:
-                closed, late = self._count(partition, self._lanes[partition], message)
-                self._metrics.late.labels(SOURCE).inc(late)
+                closed, late = self._count(place, self._lanes[place], message)
+                self._metrics.late.labels(place.topic).inc(late)
                 outgoing += closed
             yield outgoing
 
@@ -88,28 +84,17 @@ class Counter:
 
     def forget(self, place: Place) -> None:
         """Drop the partition."""
-        self._lanes.pop(place.partition, None)
+        self._lanes.pop(place, None)
 
-    def _count(self, partition: int, lane: Lane, message: Decoded) -> tuple[list[Outgoing], int]:
+    def _bins(self, member: int) -> Bins | None:
+        if self._log is None:
+            raise Transient("no partition was gained yet")
+        return self._references.bins(member, self._log)
+
+    def _count(self, place: Place, lane: Lane, message: Decoded) -> tuple[list[Outgoing], int]:
         """What the message closes, and how many of its rows came too late."""
-        if lane.fold.seen(SOURCE, message.offset):
+        if lane.fold.seen(place.topic, message.offset):
             return [], 0
-        # Examples come in the order of their labels, not of their events: the fold's rule for rows is not theirs, so
-        # it sees none. A repeated row has the same label time: it is late, or taken once when its pane closes.
-        lane.fold.take(SOURCE, message.offset, message.batch.slice(0, 0), message.headers)
-        late = lane.panes.add(losses(message.batch))
-        closed = lane.panes.close(lane.fold.passed())
-        if closed is None:
-            return [], late
-        panes, rows = closed
-        through = lane.fold.through()
-        headers = b.Headers(
-            pipeline=self._spec.digest,
-            topic_id=message.headers.topic_id,
-            coverage={SOURCE: (lane.mark + 1, message.offset)},
-            through=through,
-            panes=panes,
-        )
-        outgoing = pieces(Place(OUTPUT, partition), rows, headers, lane.said)
-        lane.mark, lane.said = message.offset, through
-        return outgoing, late
+        late = lane.count(message)
+        closed = lane.panes.close(lane.passed())
+        return ([] if closed is None else emit(place, lane, message, closed, self._spec.digest)), late

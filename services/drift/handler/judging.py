@@ -1,8 +1,8 @@
 """The judge: one leader reads the counts of all partitions and says when an episode opens and closes.
 
 Panes are judged when the slowest partition has closed them, in merged order, so that any number of partitions and any
-interleaving give the same episodes. Nothing here waits for a message on `models`: the rows name the member (see
-`domain.episodes`), the announced pool only has to agree with that rule.
+interleaving give the same episodes. Nothing here waits for a message on `models`: the rows name the member, whose
+reference is fetched when they do; the announced pool only has to agree with that rule.
 """
 
 from __future__ import annotations
@@ -10,73 +10,107 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from runtime.announced import Announced
-from runtime.errors import NEW_GENERATION, HoleFound, InvalidMessage, WrongSetup
+from runtime.errors import InvalidMessage, Transient, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
+from runtime.references import References
 from runtime.stage import Decoded, decode
+from schemas import cloudevents
 from schemas.cloudevents import Form
-from schemas.messages import Pool
+from schemas.judged import JUDGED, Judged
+from schemas.messages import Pool, Wish
+from schemas.reference import Reference
 from schemas.spec import Pipeline
-from services.drift.domain.episodes import Episodes, Transition
-from services.drift.domain.merging import Merge
+from services.drift.domain.evidence import Transition
+from services.drift.domain.judge import Judge as Families
+from services.drift.domain.merging import EXAMPLES
+from services.drift.domain.standing import Rules
+from services.drift.domain.sums import SCORED
 from services.drift.handler.checkpoint import Checkpoint, newest
+from services.drift.handler.intake import Intake, members
 from services.drift.handler.saying import Sayings
 
-COUNTS, MODELS = "drift-counts", "models"
+SEAT, COUNTS, MODELS = "operator", "drift-counts", "models"
+KEPT_PANES = 64
+"""Panes that are judged between two checkpoints where nothing else asks for one."""
+
 log = logging.getLogger("headrace.drift")
 
 
 class Judge:
-    """Leads while it owns the operator topic's only partition; the topic itself has no wish for drift yet.
+    """Leads while it owns the operator topic's only partition, and hears there which episodes are released.
 
     Args:
-        spec: The pipeline: length of a pane, rows to settle.
+        spec: The pipeline: length of a pane, rows to settle, false alarms that are allowed.
+        references: Where the references of members are.
         metrics: Where episodes are counted.
         form: How its CloudEvents are laid into Kafka messages.
     """
 
-    inputs: tuple[str, ...] = ("operator",)
+    inputs: tuple[str, ...] = (SEAT,)
     follows: tuple[str, ...] = (COUNTS, MODELS)
     leads = True
 
-    def __init__(self, spec: Pipeline, metrics: Metrics | None = None, form: Form = "structured") -> None:
+    def __init__(
+        self, spec: Pipeline, references: References, metrics: Metrics | None = None, form: Form = "structured"
+    ) -> None:
         self._spec, self._metrics, self._form = spec, metrics or Metrics(), form
+        self._references = references
+        self._log: LogReader | None = None
         self._begin(Checkpoint(), 0)
 
     def _begin(self, checkpoint: Checkpoint, partitions: int) -> None:
-        pane, settle = self._spec.drift.pane, self._spec.drift.settle
+        drift = self._spec.drift
         self._checkpoint = checkpoint
-        self._merge = Merge(partitions, pane)
-        self._episodes = Episodes(pane, settle, checkpoint.standing)
+        self._told: int | None = None
+        self._families = Families(Rules(drift.pane, drift.settle, drift.false_alarms), self._reference)
+        if checkpoint.families:
+            self._families.resume(checkpoint.families)
+        self._intake = Intake(partitions, drift.pane, self._families, self._reference, checkpoint.positions)
         self._sayings = Sayings(self._spec, self._form)
         self._announced = Announced()
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
         """Take the lead: the newest checkpoint, from now on under an epoch above all that judges said."""
+        self._log = log
         last = newest(log)
         sayings = Sayings(self._spec, self._form)
         epoch = max(last.epoch, sayings.remember(log)) + 1
-        self._begin(Checkpoint(epoch, last.positions, last.standing), log.partitions(COUNTS))
+        self._begin(Checkpoint(epoch, last.positions, last.families), log.partitions(COUNTS))
         self._sayings = sayings
         return [self._checkpoint.outgoing()]
 
     def follow(self, log: LogReader) -> dict[Place, int]:
-        """Counts since the checkpoint's monitor was empty; all that is announced of models."""
-        places = [Place(COUNTS, partition) for partition in range(log.partitions(COUNTS))]
-        positions = {place: self._checkpoint.positions.get(place.partition, log.begin(place)) for place in places}
-        return {**positions, Place(MODELS, 0): log.begin(Place(MODELS, 0))}
+        """Counts that the checkpoint's monitors have not seen; all that is announced of models."""
+        positions = {Place(MODELS, 0): log.begin(Place(MODELS, 0))}
+        for partition in range(log.partitions(COUNTS)):
+            place = Place(COUNTS, partition)
+            positions[place] = max(log.begin(place), self._intake.position(partition))
+        return positions
 
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
-        """Facts, decision and checkpoint of each transition, in one list each."""
+        """Facts and decision of each transition, in one list each, then a checkpoint, which also comes now and then."""
         counts = [(run.partition, _counts(run)) for run in polled if run.topic == COUNTS]
+        for version in sorted({each for _, run in counts for message in run for each in members(message)}):
+            self._reference(version)  # the store may be away: before anything is taken in
         for run in (run for run in polled if run.topic == MODELS):
             self._hear(run)
-        for partition, messages in counts:
-            self._add(partition, messages)
-        for transition in self._episodes.judge(self._merge.settle()):
-            yield self._move(transition)
-        self._merge.prune()
+        for partition, message in ((partition, message) for partition, run in counts for message in run):
+            self._intake.add(partition, message)
+        moved = [self._move(*each) for each in self._intake.judge()]
+        for episode in (episode for run in polled if run.topic == SEAT for episode in _released(run)):
+            moved += [self._move(each, {}) for each in self._families.release(episode)]
+        yield from moved
+        # Behind them: said again after a crash they are known, but a checkpoint without them would hide them for ever.
+        if moved or self._intake.unkept >= KEPT_PANES:
+            yield [self._keep()]
+        if (through := self._intake.through) is not None and through != self._told:
+            self._told = through
+            told = Judged(self._checkpoint.epoch, through, self._sayings.newest)
+            yield [Outgoing("state", 0, msgspec.json.encode(told), JUDGED)]
 
     def tick(self, now: int) -> list[Outgoing]:  # noqa: ARG002 - judged on watermarks, never on clocks
         """Nothing."""
@@ -86,42 +120,51 @@ class Judge:
         """Lose the lead."""
         self._begin(Checkpoint(), 0)
 
+    def _move(self, transition: Transition, positions: dict[str, int]) -> list[Outgoing]:
+        for state, episode in (("opened", transition.opened), ("closed", transition.closed)):
+            if episode is not None:
+                self._metrics.episodes.labels(state).inc()
+                told = {"episode": episode.id, "state": state, "kind": episode.kind, "reason": transition.reason}
+                log.info("episode_moved", extra=told)
+        return self._sayings.say(transition, positions, self._checkpoint.epoch)
+
+    def _keep(self) -> Outgoing:
+        """The checkpoint of now."""
+        positions, families = self._intake.positions(), self._families.checkpoint()
+        self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, families)
+        return self._checkpoint.outgoing()
+
+    def _reference(self, version: int) -> Reference | None:
+        if self._log is None:
+            raise Transient("this judge does not lead yet")
+        return self._references.get(version, self._log)
+
     def _hear(self, run: Polled) -> None:
         """What is announced, but for what a controller says that was replaced."""
         said = [self._announced.take(message) for message in run.messages]
         if self._announced.pool in said and self._announced.pool is not None:
             _agree(self._announced.pool)
 
-    def _add(self, partition: int, messages: Sequence[Decoded]) -> None:
-        lane = self._merge.lanes[partition]
-        for message in messages:
-            panes = message.headers.panes or (0, 0)
-            if not lane.follows(panes[0]):
-                raise HoleFound(
-                    f"{COUNTS}/{partition} offset {message.offset} counts panes from {panes[0]} on, but the panes "
-                    f"before it end with {lane.closed}: a message is missing. Was the topic made again? "
-                    f"{NEW_GENERATION}"
-                )
-            lane.add(message.offset, message.batch, message.headers, panes)
-
-    def _move(self, transition: Transition) -> list[Outgoing]:
-        positions = self._checkpoint.positions | self._merge.positions(transition.pane)
-        self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, transition.standing)
-        said = self._sayings.say(transition, self._merge.through(transition.pane), self._checkpoint.epoch)
-        for state, episode in (("opened", transition.opened), ("closed", transition.closed)):
-            if episode is not None:
-                self._metrics.episodes.labels(state).inc()
-                log.info("episode_moved", extra={"episode": episode.id, "state": state, "reason": transition.reason})
-        return [*said, self._checkpoint.outgoing()]
-
 
 def _counts(run: Polled) -> list[Decoded]:
     messages = decode(run)
     for message in messages:
-        if message.headers.panes is None or "examples" not in message.headers.coverage:
+        if message.headers.panes is None or not {EXAMPLES, SCORED} & message.headers.coverage.keys():
             why = "the headers `panes` and `coverage` of drift-counts are missing"
             raise InvalidMessage(run.topic, run.partition, message.offset, "undecodable_batch", why)
     return messages
+
+
+def _released(run: Polled) -> Iterator[str]:
+    """Episodes that operators release; what is no wish, training refuses."""
+    for message in run.messages:
+        try:
+            wish = cloudevents.decode(message.value or b"", message.headers).read(Wish)
+        except cloudevents.EnvelopeError:
+            log.warning("foreign_message_ignored", extra={"topic": run.topic, "offset": message.offset})
+        else:
+            if wish.kind == "release":
+                yield wish.subject
 
 
 def _agree(pool: Pool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from runtime.stage import Decoded, decode
 from runtime.tail import story, windows
 from schemas import batch as b
 
-SOURCE, OUTPUT = "examples", "drift-counts"
+OUTPUT = "drift-counts"
 
 
 class Resumed(NamedTuple):
@@ -23,40 +23,50 @@ class Resumed(NamedTuple):
     through: b.Through | None = None
 
 
-def newest(log: LogReader, partition: int) -> Resumed:
-    """The greatest coverage among the newest counts of a partition: the very last may be a zombie's.
+def newest(log: LogReader, place: Place) -> Resumed:
+    """The greatest coverage of an input among the newest counts of its partition: the very last may be a zombie's.
 
     Lower than the truth is harmless: what is said again closes panes that every reader has closed.
     """
-    for window in windows(log, Place(OUTPUT, partition)):
-        found = [_resumed(message) for message in window]
+    for window in windows(log, Place(OUTPUT, place.partition)):
+        found = [_resumed(message, place.topic) for message in window]
         if known := [each for each in found if each is not None]:
             return max(known, key=lambda each: each.mark)
     return Resumed()
 
 
-def _resumed(message: Message) -> Resumed | None:
+def _resumed(message: Message, source: str) -> Resumed | None:
     headers = story(message)
-    if headers is None or not headers.final or headers.panes is None or SOURCE not in headers.coverage:
+    if headers is None or not headers.final or headers.panes is None or source not in headers.coverage:
         return None
-    return Resumed(headers.coverage[SOURCE][1], headers.panes[1], headers.through)
+    return Resumed(headers.coverage[source][1], headers.panes[1], headers.through)
 
 
-def rewind(log: LogReader, place: Place, end: int, time: int) -> list[Decoded]:
-    """Inputs before an offset, in order, among them all that hold rows with a label time of `time` or later."""
+def rewind(
+    log: LogReader, place: Place, end: int, time: int, highest: Callable[[b.Through], int | None]
+) -> list[Decoded]:
+    """Inputs before an offset, in order, among them all that hold rows of a time or later.
+
+    Args:
+        log: The log.
+        place: The input.
+        end: The offset.
+        time: The time that panes which are open begin with.
+        highest: A time that no row has exceeded which its writer had seen, None where that is not known.
+    """
     found: list[Decoded] = []
     for messages in windows(log, place, end):
         window = _readable(place, messages)
         found = window + found
-        if any(_before(message.headers, time) for message in window):
+        if any(_before(message.headers, time, highest) for message in window):
             break
     return found
 
 
-def _before(headers: b.Headers, time: int) -> bool:
-    """Whether neither this message nor any before it has a label of that time; only a whole message can tell."""
-    highest = headers.through.highest.get(b.LABELS) if headers.through is not None else None
-    return headers.final and highest is not None and highest < time
+def _before(headers: b.Headers, time: int, highest: Callable[[b.Through], int | None]) -> bool:
+    """Whether neither this message nor any before it has a row of that time; only a whole message can tell."""
+    known = highest(headers.through) if headers.through is not None else None
+    return headers.final and known is not None and known < time
 
 
 def run_on(log: LogReader, place: Place, start: int) -> Iterator[Decoded]:

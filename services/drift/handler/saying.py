@@ -6,10 +6,11 @@ import logging
 
 from runtime.ports import LogReader, Outgoing, Place
 from schemas import cloudevents
-from schemas.messages import Decision, DriftEpisode, Message, Scalar, moment
+from schemas.batch import EVENTS
+from schemas.messages import Decision, DriftEpisode, Message, Scalar, Statistic, StreamChange, moment
 from schemas.spec import Pipeline
-from services.drift.domain.concept import CLOCK, DELTA
-from services.drift.domain.episodes import FAMILY, Episode, Transition
+from services.drift.domain.evidence import Episode, Transition
+from services.drift.domain.evidence import StreamChange as Change
 
 logger = logging.getLogger("headrace.drift")
 
@@ -29,6 +30,8 @@ class Sayings:
     def __init__(self, spec: Pipeline, form: cloudevents.Form = "structured") -> None:
         self._source, self._form = cloudevents.source_of(spec.pipeline, "drift"), form
         self._said: set[str] = set()
+        self.newest = ""
+        """Id of the newest fact; empty before the first."""
 
     def remember(self, log: LogReader) -> int:
         """Read what was said before a crash that came before its checkpoint; the highest epoch that said it."""
@@ -41,6 +44,7 @@ class Sayings:
                 logger.warning("foreign_message_ignored", extra={"offset": message.offset, "error": str(error)})
             else:
                 self._said.add(envelope.id)
+                self.newest = envelope.id
         return epoch
 
     def say(self, transition: Transition, positions: dict[str, int], epoch: int) -> list[Outgoing]:
@@ -57,6 +61,7 @@ class Sayings:
         outgoing = [self._event("decisions", decision, decision.id, episode.id, transition.time)]
         name = f"{episode.id}:{episode.state}"
         if name not in self._said:
+            self.newest = name
             outgoing.insert(0, self._event(DRIFT.topic, episode, name, episode.id, transition.time))
         return outgoing
 
@@ -68,26 +73,25 @@ class Sayings:
 
 
 def _opened(episode: Episode, positions: dict[str, int], epoch: int) -> DriftEpisode:
-    change = episode.change
     return DriftEpisode.written(
         id=episode.id,
         state="opened",
-        family=FAMILY,
-        kind="concept",
+        family=episode.family,
+        kind=episode.kind,
         anchor=episode.anchor,
-        detector="adwin",
-        statistic=change.rise,
-        threshold=DELTA,
+        detector=episode.detector,
+        statistic=episode.statistic,
+        threshold=episode.threshold,
         detected_at=moment(episode.at),
-        estimated_start=moment(change.start),
-        rows=change.rows_after,
+        estimated_start=moment(episode.start),
+        rows=episode.rows,
         evidence=_evidence(episode),
         positions=positions,
-        reason=(
-            f"the error of member {episode.anchor} rose from {change.error_before:.1%} to {change.error_after:.1%} "
-            f"of the answers"
-        ),
+        reason=episode.reason,
         epoch=epoch,
+        streams=tuple(map(_stream, episode.streams)),
+        history=tuple(Statistic(at=moment(each.at), value=each.value) for each in episode.history),
+        recurs=episode.recurs,
     )
 
 
@@ -96,22 +100,28 @@ def _closed(episode: Episode, transition: Transition, positions: dict[str, int],
     return opened.model_copy(update={"state": "closed", "reason": transition.reason})
 
 
+def _stream(change: Change) -> StreamChange:
+    return StreamChange(
+        name=change.name,
+        kind=change.kind,
+        share=change.share,
+        effect=change.effect,
+        start=moment(change.start),
+        bins=change.bins,
+        before=change.before,
+        after=change.after,
+        source=None if change.source is None else f"{EVENTS}/{change.source}",
+    )
+
+
 def _evidence(episode: Episode) -> dict[str, Scalar]:
-    change = episode.change
-    return {
-        "pane": episode.pane,
-        "rows_before": change.rows_before,
-        "rows_after": change.rows_after,
-        "error_before": change.error_before,
-        "error_after": change.error_after,
-        "window": change.window,
-        "delta": DELTA,
-        "clock": CLOCK,
-    }
+    told: dict[str, Scalar] = {"pane": episode.pane, **dict(episode.figures)}
+    return {**told, "cause": episode.cause} if episode.cause else told
 
 
 def _decision(episode: DriftEpisode, transition: Transition) -> Decision:
-    outcome = "a concept episode is open" if episode.state == "opened" else "the concept episode is over"
+    kind = str(episode.kind).replace("_", " ")
+    outcome = f"{kind}: an episode is open" if episode.state == "opened" else f"{kind}: the episode is over"
     return Decision.written(
         subject=episode.id,
         step=episode.state,

@@ -9,10 +9,13 @@ import pyarrow as pa
 
 from runtime.memory import MemoryBroker, MemoryCarrier
 from runtime.metrics import Metrics
-from runtime.ports import Handler, Message, Outgoing, Place
+from runtime.ports import Handler, LogReader, Message, Outgoing, Place
+from runtime.references import References
+from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas.pipeline import parse, template
+from schemas.reference import Reference
 from schemas.spec import Pipeline
 from services.drift.handler.counting import Counter
 from services.drift.handler.judging import Judge
@@ -65,6 +68,13 @@ def told(watermark: int | None, highest: int | None = None, **fields: object) ->
     return b.Headers(through=b.Through(watermarks=marks, highest=top), **fields)  # type: ignore[arg-type]
 
 
+class Unreferenced(References):
+    """Members of which nobody announced anything: nothing but errors is judged."""
+
+    def get(self, version: int, models: LogReader) -> Reference | None:  # noqa: ARG002
+        return None
+
+
 @dataclass
 class Drift:
     """A broker in memory with the topics of drift, and its service."""
@@ -74,9 +84,10 @@ class Drift:
 
     def __post_init__(self) -> None:
         one = dict.fromkeys(("operator", "models", "drift", "decisions", "state"), 1)
-        some = dict.fromkeys(("examples", "drift-counts", "dead-letters"), self.partitions)
+        some = dict.fromkeys(("examples", "scored", "drift-counts", "dead-letters"), self.partitions)
         self.broker = MemoryBroker(one | some)
-        self.metrics = Metrics()
+        self.metrics, self.store = Metrics(), Store("memory://")
+        self.references: References = Unreferenced(self.store)
 
     def say(self, partition: int, rows: Sequence[Row], headers: b.Headers) -> None:
         """Write a message of examples."""
@@ -85,11 +96,11 @@ class Drift:
 
     def counter(self, **options: object) -> Worker:
         """A started counter."""
-        return self._worker(Counter(self.spec, self.metrics), "drift", options)
+        return self._worker(Counter(self.spec, References(self.store), self.metrics), "drift", options)
 
     def judge(self, **options: object) -> Worker:
         """A started judge."""
-        return self._worker(Judge(self.spec, self.metrics), "drift-judge", options)
+        return self._worker(Judge(self.spec, self.references, self.metrics), "drift-judge", options)
 
     def _worker(self, handler: Handler, group: str, options: dict[str, object]) -> Worker:
         carrier = MemoryCarrier(self.broker, group, **options)  # type: ignore[arg-type]

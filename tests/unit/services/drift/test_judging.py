@@ -14,7 +14,7 @@ from runtime.ports import Message, Place
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, DriftEpisode, Pool
-from services.drift.domain.panes import losses
+from services.drift.domain.panes import judged
 from services.drift.handler.checkpoint import Checkpoint, newest
 from tests.unit.services.drift.stream import (
     CrashError,
@@ -148,7 +148,7 @@ def test_each_leader_begins_a_higher_epoch_at_once_and_names_it() -> None:
     first.step(0)
     leave(first)
     drift.finish(second)
-    epochs = [msgspec.json.decode(m.value or b"", type=Checkpoint).epoch for m in drift.messages("state")]
+    epochs = [msgspec.msgpack.decode(m.value or b"", type=Checkpoint).epoch for m in drift.messages("state")]
     assert epochs[0] == 1
     assert epochs == sorted(epochs)
     assert epochs[-1] == 2
@@ -179,7 +179,7 @@ def test_missing_counts_stop_the_judge() -> None:
     drift = Drift()
     for panes in ((0, 1), (3, 4)):
         headers = b.Headers(panes=panes, coverage={"examples": (0, 0)})
-        drift.broker.append(Place("drift-counts", 0), b.encode(losses(examples([]))), headers=b.encode_headers(headers))
+        drift.broker.append(Place("drift-counts", 0), b.encode(judged(examples([]))), headers=b.encode_headers(headers))
     with pytest.raises(HoleFound, match="panes from 3 on"):
         drift.finish(drift.judge())
 
@@ -187,7 +187,7 @@ def test_missing_counts_stop_the_judge() -> None:
 def test_what_is_no_batch_of_counts_goes_to_the_dead_letters() -> None:
     drift = Drift()
     drift.broker.append(Place("drift-counts", 0), b"nonsense")
-    drift.broker.append(Place("drift-counts", 0), b.encode(losses(examples([]))))
+    drift.broker.append(Place("drift-counts", 0), b.encode(judged(examples([]))))
     drift.finish(drift.judge())
     reasons = [dict(message.headers)["headrace-reason"] for message in drift.messages("dead-letters")]
     assert reasons == [b"undecodable_batch"] * 2

@@ -1,37 +1,29 @@
 """Losses, and which rows are complete."""
 
 import pyarrow as pa
-import pytest
 
 from schemas import batch as b
-from services.drift.domain.panes import OpenPanes, losses, times
+from services.drift.domain.panes import OpenPanes, judged, times
 from tests.unit.services.drift.stream import Row, examples
 
 
 def counts(*rows: Row) -> pa.RecordBatch:
-    return losses(examples(rows))
-
-
-@pytest.mark.parametrize(
-    ("output", "label", "loss"), [(0.5, 1, 0.0), (0.5, 0, 1.0), (0.49, 1, 1.0), (0.49, 0, 0.0), (1.0, 1, 0.0)]
-)
-def test_a_loss_is_one_where_the_likelier_class_was_wrong(output: float, label: int, loss: float) -> None:
-    assert counts(Row(4, 0, ((3, output),), label)).to_pylist()[0]["loss"] == loss
+    return judged(examples(rows))
 
 
 def test_each_member_has_a_row_and_what_no_member_scored_has_none() -> None:
-    rows = counts(Row(1, 10, ((1, 0.9), (2, 0.1))), Row(2, 20, ()), Row(3, 30, ((2, 0.9),)))
-    assert [(row["_position"], row["member"], row["loss"]) for row in rows.to_pylist()] == [
-        (1, 1, 0.0),
-        (1, 2, 1.0),
-        (3, 2, 0.0),
+    rows = counts(Row(1, 10, ((1, 0.9), (2, 0.1))), Row(2, 20, ()), Row(3, 30, ((2, 0.9),), 0))
+    assert [(row["_position"], row["member"], row["output"], row["label"]) for row in rows.to_pylist()] == [
+        (1, 1, 0.9, 1),
+        (1, 2, 0.1, 1),
+        (3, 2, 0.9, 0),
     ]
 
 
 def test_a_correction_is_judged_no_second_time() -> None:
     rows = examples([Row(1, 10, label=0), Row(1, 20, label=1)])
     corrected = rows.append_column(b.CORRECTION, pa.array([False, True]))
-    assert losses(corrected).equals(losses(rows.slice(0, 1)))
+    assert judged(corrected).equals(judged(rows.slice(0, 1)))
 
 
 def test_a_pane_closes_when_the_watermark_is_its_end_and_the_lateness() -> None:

@@ -1,0 +1,224 @@
+"""From an alarm to an episode: what moved, since when, by how much, where, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.bins import Family
+from schemas.bins_codes import ZERO
+from schemas.reference import Reference
+from services.drift.domain.concept import CLOCK, DELTA, Change
+from services.drift.domain.evidence import FLOOR, MOST_STREAMS, Episode, Statistic, StreamChange, named
+from services.drift.domain.monitor import Judged, Suspect
+from services.drift.domain.recent import Bucket, Recent
+from services.drift.domain.shapes import Shape
+from services.drift.domain.triage import better, lone_source, triage
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+TEN = float(np.log(10.0))
+NEWEST = 25
+"""Rows of a pane, or of several, by which one value only is recognised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A rise that the second witness found.
+
+    Attributes:
+        change: Its evidence.
+        at: Time of the row that told, milliseconds.
+    """
+
+    change: Change
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What stands when an alarm comes.
+
+    Attributes:
+        family: That alarmed.
+        anchor: The member that is watched.
+        pane: Index of the pane that raised it.
+        length: Of a pane, milliseconds.
+        recent: The newest panes.
+        history: Newest statistics.
+    """
+
+    family: Family
+    anchor: int
+    pane: int
+    length: int
+    recent: Recent
+    history: tuple[Statistic, ...]
+
+    @property
+    def end(self) -> int:
+        """End of the pane, milliseconds."""
+        return (self.pane + 1) * self.length
+
+    def since(self, pane: int) -> Bucket:
+        """What came from that pane on; what shares a bucket with earlier panes is left out."""
+        behind = self.recent.behind()
+        return next((each for each in reversed(behind) if each.first >= pane), behind[0])
+
+    def likeliest(self, reference: Reference) -> Bucket:
+        """What came since the change began, if one stream's most unlikely stretch tells when that was."""
+        judged = [i for i, each in enumerate(reference.bins.streams) if each.judged]
+
+        def evidence(each: Bucket) -> float:
+            found = shapes(reference, each)
+            return max(found[i].evidence for i in judged)
+
+        return max(self.recent.behind(), key=evidence)
+
+    def samples(self, reference: Reference, since: Bucket) -> list[list[Shape]]:
+        """The same streams of fewer rows: the newest, and those of each source since then."""
+        behind = [each for each in self.recent.behind() if each.strata.sum() >= NEWEST]
+        newest = behind[:1] if behind and behind[0].first > since.first else []
+        _, counts = self.recent.by_source(since.first)
+        apart = [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
+        return [shapes(reference, each) for each in newest + apart]
+
+
+def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
+    """Each stream as the reference lets one expect it in the strata of these rows, and as it is."""
+    found = []
+    share = rows.strata / max(rows.strata.sum(), 1)
+    for index, stream in enumerate(reference.bins.streams):
+        cells = reference.bins.at(index)
+        own = reference.counts[:, cells].astype(np.float64)
+        sizes = own.sum(1, keepdims=True)
+        chances = np.where(sizes > 0, own / np.maximum(sizes, 1), own.sum(0) / max(own.sum(), 1))
+        found.append(Shape(stream, share @ chances * own.sum(), rows.counts[cells].astype(np.float64)))
+    return found
+
+
+def by_counts(
+    scene: Scene, reference: Reference, judged: Judged, suspects: Sequence[Suspect]
+) -> tuple[Episode | None, Ints]:
+    """The episode of a statistic at its threshold, None where all is better; and the counts since its start."""
+    since = scene.likeliest(reference)
+    found = shapes(reference, since)
+    if better(scene.family, found):
+        return None, since.counts
+    verdict = triage(scene.family, found, scene.samples(reference, since))
+    changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
+    source = changes[0].source
+    where = "" if source is None else f", from source events/{source} alone"
+    episode = Episode(
+        id=named(scene.anchor, scene.family, scene.pane),
+        family=scene.family,
+        kind=verdict.kind,
+        cause=verdict.cause,
+        anchor=scene.anchor,
+        pane=scene.pane,
+        at=scene.end,
+        start=since.first * scene.length,
+        detector="counts",
+        statistic=_tens(judged.statistic),
+        threshold=_tens(judged.threshold),
+        rows=int(since.strata.sum()),
+        reason=verdict.reason + where,
+        streams=changes,
+        history=scene.history,
+    )
+    return episode, since.counts
+
+
+def by_witness(scene: Scene, reference: Reference | None, seen: Witnessed, suspects: Sequence[Suspect]) -> Episode:
+    """The episode of a rise of the error that adwin found."""
+    change = seen.change
+    streams: tuple[StreamChange, ...] = ()
+    if reference is not None and scene.recent.buckets:
+        since = scene.since(change.start // scene.length)
+        streams = _changes(scene, reference, since, (0,), Judged(scene.pane, -np.inf, np.inf), suspects)
+    figures = {
+        "rows_before": change.rows_before,
+        "rows_after": change.rows_after,
+        "error_before": change.error_before,
+        "error_after": change.error_after,
+        "window": change.window,
+        "clock": CLOCK,
+    }
+    return Episode(
+        id=named(scene.anchor, scene.family, scene.pane),
+        family=scene.family,
+        kind="concept",
+        cause="",
+        anchor=scene.anchor,
+        pane=scene.pane,
+        at=seen.at,
+        start=change.start,
+        detector="adwin",
+        statistic=change.rise,
+        threshold=DELTA,
+        rows=change.rows_after,
+        reason=f"the error of member {scene.anchor} rose from {change.error_before:.1%} to {change.error_after:.1%} "
+        "of the answers",
+        streams=streams,
+        history=scene.history,
+        figures=tuple((name, float(value)) for name, value in figures.items()),
+    )
+
+
+def statistic(judged: Judged, length: int) -> Statistic:
+    """A point of the history."""
+    return Statistic((judged.pane + 1) * length, _tens(judged.statistic))
+
+
+def _tens(logarithm: float) -> float:
+    return round(max(FLOOR, logarithm / TEN), 4)
+
+
+def _changes(
+    scene: Scene,
+    reference: Reference,
+    since: Bucket,
+    culprits: Sequence[int],
+    judged: Judged,
+    suspects: Sequence[Suspect],
+) -> tuple[StreamChange, ...]:
+    """What the change was recognised by, then the streams with most evidence."""
+    by = {each.stream: each.evidence for each in suspects}
+    found = shapes(reference, since)
+    sources, counts = scene.recent.by_source(since.first)
+    told = []
+    for index in list(dict.fromkeys([*culprits, *by]))[:MOST_STREAMS]:
+        share = 0.0
+        if index in by and np.isfinite(judged.statistic):
+            share = float(np.exp(min(0.0, by[index] - judged.statistic)))
+        source = lone_source(found[index], sources, counts[:, reference.bins.at(index)])
+        told.append(_change(found[index], share, since.first * scene.length, source))
+    return tuple(told)
+
+
+def _change(shape: Shape, share: float, start: int, source: int | None) -> StreamChange:
+    used = _used(shape)
+    labels = shape.stream.labels
+    return StreamChange(
+        name=shape.stream.name,
+        kind=shape.stream.kind,
+        share=round(share, 4),
+        effect=round(shape.effect, 4),
+        start=start,
+        bins=tuple(labels[each] for each in used),
+        before=tuple(np.rint(shape.before[used]).astype(int).tolist()),
+        after=tuple(shape.after[used].astype(int).tolist()),
+        source=source,
+    )
+
+
+def _used(shape: Shape) -> list[int]:
+    """The bins that can hold rows; of magnitudes those from the least to the greatest that do."""
+    if shape.stream.kind != "magnitude":
+        return [index for index, label in enumerate(shape.stream.labels) if label]
+    held = np.append(np.flatnonzero(shape.before + shape.after >= 1), ZERO)
+    return list(range(int(held.min()), int(held.max()) + 1))
