@@ -1,9 +1,9 @@
 """Reads a log again in memory, stage by stage, and compares what the handlers make of it with what was written.
 
-By induction: features are made again from the recorded records; models and episodes from the recorded examples;
-scores and predictions from the features and models made again; examples from those scores and the recorded outcomes.
-When the examples are the recorded ones, every step above stood on its own results. Batch boundaries and the pool that
-scored a batch are the recorded ones.
+By induction: features are made again from the recorded records; models and episodes from the recorded examples and
+scores; scores and predictions from the features and models made again; examples from those scores and the recorded
+outcomes. When scores and examples are the recorded ones, every step above stood on its own results. Batch boundaries
+and the pool that scored a batch are the recorded ones.
 """
 
 from __future__ import annotations
@@ -15,28 +15,25 @@ from functools import partial
 import pyarrow as pa
 
 from headrace.following import whole
-from headrace.loop import Loop, memory_broker
+from headrace.loop import memory_broker
 from headrace.report import episodes, members, newest_per_key, predictions
+from headrace.ruling import pools, repeat, rule
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
 from runtime.model import fetch
-from runtime.ports import Handler, LogReader, Message, Outgoing, Place, Polled
+from runtime.ports import Handler, LogReader, Outgoing, Place, Polled
 from runtime.store import Store
 from schemas import batch as b
 from schemas.cloudevents import decode as decode_event
-from schemas.messages import Pool
 from schemas.pipeline import Pipeline
-from services.drift.handler.counting import Counter
-from services.drift.handler.judging import Judge
 from services.features.handler import Features
 from services.serving.handler import Serving
-from services.training.handler import Training
 
 COMPUTED = ("records", "outcomes")
 """Labels that windows know are covered by features; without such windows nothing covers them."""
 
 JOINED = ("scored", "outcomes")
-FACTS = ("state", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
+FACTS = ("state", "family", "kind", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
 """What an episode says besides positions and epoch, which depend on who wrote and when."""
 
 
@@ -64,26 +61,18 @@ def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lamb
     partitions = log.partitions("records")
     broker = memory_broker(VirtualClock(), partitions, log.partitions("labels"))
     memory, store = MemoryLog(broker, "again"), Store("memory://")
-    for topic in ("records", "outcomes", "examples"):
+    for topic in ("records", "outcomes"):
         say(f"reading {topic}")
         copy(log, broker, topic)
     say("computing features")
     compute(spec, broker, memory, log)
     yield compare("features", _rows(log, "features"), _rows(memory, "features"))
     say("judging and fitting")
-    Loop(
-        [
-            ("drift", lambda metrics: Counter(spec, metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, metrics)),
-            ("training", lambda metrics: Training(spec, store, metrics)),
-        ],
-        spec,
-        broker,
-    )
-    yield compare("episodes", _facts(episodes(log)), _facts(episodes(memory)))
-    yield compare("models", _digests(log), _digests(memory))
+    ruled = rule(spec, log, store)
+    yield compare("episodes", _facts(episodes(log)), _facts(episodes(ruled)))
+    yield compare("models", _digests(log), _digests(ruled))
     say("scoring")
-    score(spec, broker, memory, log, store)
+    score(spec, broker, ruled, log, store)
     yield compare("scored", _rows(log, "scored"), _rows(memory, "scored"))
     yield compare("predictions", _values(log), _values(memory))
     say("joining")
@@ -94,9 +83,7 @@ def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lamb
 def copy(log: LogReader, broker: MemoryBroker, topic: str) -> None:
     """Copy a topic, every message at its offset."""
     for place, message in whole(log, topic):
-        while len(broker.log(place)) < message.offset:
-            broker.skip(place)
-        broker.append(place, message.value, message.key, message.headers)
+        repeat(broker, place, message)
 
 
 def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader) -> None:
@@ -109,19 +96,19 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
             _feed(broker, handler, span)
 
 
-def score(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogReader, store: Store) -> None:
+def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, store: Store) -> None:
     """Score the features again, each batch by the pool that the record names."""
-    pools = _pools(memory)
+    memory, announcements = MemoryLog(broker, "again"), pools(ruled)
     for partition in range(memory.partitions("features")):
         handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics())
         place, ruling = Place("features", partition), 0
         handler.restore(place, memory)
-        announced = [each for each in newest_per_key(memory, Place("models", 0)) if b"/member/" in (each.key or b"")]
+        announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]
         list(handler.handle([Polled("models", 0, announced)]))
         for headers, span in _steps(log, Place("scored", partition), memory, (place.topic,)):
             if headers.pool > ruling:
                 ruling = headers.pool
-                list(handler.handle([Polled("models", 0, [pools[ruling]])]))
+                list(handler.handle([Polled("models", 0, [announcements[ruling]])]))
             _feed(broker, handler, span)
 
 
@@ -169,16 +156,6 @@ def _steps(
             marks[topic] = max(marks[topic], last)
         if span:
             yield headers, span
-
-
-def _pools(log: LogReader) -> dict[int, Message]:
-    """The announcement of each pool by its version."""
-    found: dict[int, Message] = {}
-    for _, message in whole(log, "models"):
-        if (message.key or b"").endswith(b"/pool"):
-            pool = decode_event(message.value or b"", message.headers).read(Pool)
-            found.setdefault(pool.version, message)
-    return found
 
 
 def _rows(log: LogReader, topic: str) -> dict[str, object]:

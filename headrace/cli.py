@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("headrace.demo.command", "demo"),
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),
+    "drift": ("headrace.drift.command", "app"),
+    "operator": ("headrace.wishes", "app"),
     "dead-letters": ("headrace.dead_letters.command", "app"),
     "kafka": ("headrace.kafka_command", "app"),
 }

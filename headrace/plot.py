@@ -24,6 +24,10 @@ class Frame:
     """Greatest x; the left edge is 0."""
     low: float
     high: float
+    label: str = "{:.0%}"
+    """How a height is written."""
+    ends: tuple[str, str] | None = None
+    """What stands at the left and right edge; the numbers where there is nothing else."""
 
     def column(self, x: float) -> int:
         """Character column of a value."""
@@ -36,15 +40,22 @@ class Frame:
         return round(down * (self.height * _DOWN - 1)), round(across * (self.width * _ACROSS - 1))
 
 
-def plot(points: Sequence[tuple[float, float]], frame: Frame, marks: Mapping[float, str] | None = None) -> Text:
+def plot(
+    points: Sequence[tuple[float, float]],
+    frame: Frame,
+    marks: Mapping[float, str] | None = None,
+    level: float | None = None,
+) -> Text:
     """The curve through the points, left to right.
 
     Args:
         points: (x, y) in order of x.
         frame: Size and edges.
         marks: Vertical lines: where, and in which colour.
+        level: Height of a horizontal line; None for none.
     """
     cells = _cells(points, frame)
+    limit = None if level is None else frame.dot(0, level)[0] // _DOWN
     lines = {frame.column(x): colour for x, colour in (marks or {}).items()}
     text = Text()
     for row in range(frame.height):
@@ -53,16 +64,16 @@ def plot(points: Sequence[tuple[float, float]], frame: Frame, marks: Mapping[flo
             if dots := cells.get((row, column), 0):
                 text.append(chr(_BLANK + dots), "bold")
             else:
-                text.append("│" if column in lines else " ", lines.get(column, ""))
+                text.append("│" if column in lines else "╌" if row == limit else " ", lines.get(column, ""))
         text.append("\n")
-    right = f"{frame.right:,.0f}"
-    text.append(f"{'':{_LABEL}}└{'0':─<{frame.width - len(right)}}{right}")
+    left, right = frame.ends or ("0", f"{frame.right:,.0f}")
+    text.append(f"{'':{_LABEL}}└{left:─<{frame.width - len(right)}}{right}")
     return text
 
 
 def _label(row: int, frame: Frame) -> str:
     value = frame.high - (frame.high - frame.low) * row / max(frame.height - 1, 1)
-    shown = f"{value:.0%}" if row % 3 == 0 or row == frame.height - 1 else ""
+    shown = frame.label.format(value) if row % 3 == 0 or row == frame.height - 1 else ""
     return f"{shown:>{_LABEL - 1}} {'┤' if shown else '│'}"
 
 

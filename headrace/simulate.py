@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 from zlib import crc32
 
 import typer
 from rich.progress import track
 
+from headrace.drift.document import write_all
+from headrace.drift.reading import stories
 from headrace.files import Input, Options, messages, read
 from headrace.loop import PARTITIONS, SOURCES, Loop, memory_broker
 from headrace.options import PIPELINE, JsonOption, PipelineOption
@@ -19,6 +22,7 @@ from headrace.report import report
 from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
+from runtime.references import References
 from runtime.store import Store
 from schemas.pipeline import Pipeline, load
 from services.drift.handler.counting import Counter
@@ -45,6 +49,9 @@ def simulate(
     label_delay: DelayOption = "0rows",
     partitions: Annotated[int, typer.Option(min=1, help="P, the internal partitions.")] = PARTITIONS,
     artefacts: Annotated[str, typer.Option(help="Where models go; memory forgets them.")] = "memory://",
+    episodes: Annotated[
+        Path | None, typer.Option(help="Directory for a page about each drift episode.", file_okay=False)
+    ] = None,
     *,
     json: JsonOption = False,
 ) -> None:
@@ -64,6 +71,8 @@ def simulate(
     loop = assemble(spec, Store(artefacts), partitions)
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
+    if episodes is not None:
+        write_all(stories(loop.log), spec.pipeline, episodes)
 
 
 def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop:
@@ -74,8 +83,8 @@ def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
             ("serving", lambda metrics: Serving(spec, load_model, metrics)),
-            ("drift", lambda metrics: Counter(spec, metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, metrics)),
+            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics)),
         ],
         spec,

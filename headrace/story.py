@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headrace.drift.reading import kind_of
 from headrace.output import Output
 from headrace.plot import Frame, plot
 from headrace.report import Report
@@ -53,10 +54,11 @@ def _members(report: Report) -> Table:
 
 
 def _episodes(report: Report) -> Table:
-    table = Table("episode", "began", "detected", "state", "why", title=f"drift: {len(report.episodes)}")
+    table = Table("episode", "kind", "began", "detected", "state", "why", title=f"drift: {len(report.episodes)}")
     table.title_justify = "left"
     for each in report.episodes:
-        table.add_row(each["id"], each["estimated_start"], each["detected_at"], each["state"], each["reason"])
+        times = each["estimated_start"], each["detected_at"]
+        table.add_row(each["id"], kind_of(each["kind"]), *times, each["state"], each["reason"])
     return table
 
 

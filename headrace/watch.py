@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from headrace.drift.reading import kind_of
 from headrace.following import places
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
@@ -164,7 +165,8 @@ def _news(snapshot: Snapshot) -> Text:
         ("drift  ", "bold"), f"{len(snapshot.episodes)} episodes, {len(snapshot.open_episodes)} of them open"
     )
     for episode in snapshot.open_episodes:
-        text.append(f"\n  {episode.id}: {episode.reason}", "yellow")
+        colour = "red" if episode.kind == "bad_data" else "yellow"
+        text.append(f"\n  {episode.id} ({kind_of(episode.kind)}): {episode.reason}", colour)
     for decision in snapshot.decisions:
         text.append(f"\n  {decision.service}: {decision.step} {decision.subject}: {decision.reason}", "dim")
     return text

@@ -17,7 +17,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "ingestion": ("events", "labels"),
     "features": ("records", "scored", "outcomes"),
     "serving": ("features",),
-    "drift": ("examples",),
+    "drift": ("examples", "scored"),
 }
 """The consumer groups that work through rows, and what they read."""
 COUNTED = ("events", "labels", "predictions", "examples", "dead-letters")

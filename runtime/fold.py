@@ -50,12 +50,17 @@ class Fold:
         self._begins.setdefault(topic, offset)
         self._check(topic, offset, headers)
         stream = b.STREAM.get(topic, topic)
+        rows, rejects = self.novel(stream, batch, headers)
+        self._merge(stream, rows, headers)
+        self.marks[topic] = offset
+        return rows, rejects
+
+    def novel(self, stream: str, batch: pa.RecordBatch, headers: b.Headers) -> tuple[pa.RecordBatch, Rejects]:
+        """The rows and rejects that were not seen before, and no more: for messages that were taken once before."""
         tops = self.tops.setdefault(stream, {})
         rejects = _novel_rejects(tops, headers.rejects)
         rows = _novel_rows(tops, batch)
         _raise_tops(tops, headers.rejects)
-        self._merge(stream, rows, headers)
-        self.marks[topic] = offset
         return rows, rejects
 
     def through(self) -> b.Through:

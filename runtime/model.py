@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import sklearn
 import skops.io
-from pydantic import ValidationError
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
-from runtime.errors import HeadraceError
+from runtime.artefact import ModelRefused, fetch_file, fetch_manifest
 from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
@@ -41,8 +41,6 @@ OUTPUT = "_output"
 TOLERANCE = 1e-9
 """Other processors and batch sizes may round sums in another order, not more."""
 
-MANIFEST_BYTES, FILE_BYTES = 1 << 20, 256 << 20
-
 _UNLOADABLE = (
     UntrustedTypesFoundException,
     zipfile.BadZipFile,
@@ -55,10 +53,6 @@ _UNLOADABLE = (
     EOFError,
     RecursionError,
 )
-
-
-class ModelRefused(HeadraceError):
-    """An artefact is not what was announced, or does not answer as it did when it was made."""
 
 
 class Estimator(Protocol):
@@ -106,7 +100,14 @@ def digest_of(manifest: Manifest, rows: pa.RecordBatch, outputs: npt.NDArray[np.
     return model_digest(manifest.estimator, manifest.params, manifest.seed, manifest.encoding, matrix, outputs)
 
 
-def save(store: Store, directory: str, estimator: Estimator, rows: pa.RecordBatch, manifest: Manifest) -> bytes:
+def save(
+    store: Store,
+    directory: str,
+    estimator: Estimator,
+    rows: pa.RecordBatch,
+    manifest: Manifest,
+    others: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
     """Store an artefact; returns the manifest as it is stored. Storing the same model again changes nothing.
 
     The manifest is written last: where there is one, the files that it names are there.
@@ -117,9 +118,10 @@ def save(store: Store, directory: str, estimator: Estimator, rows: pa.RecordBatc
         estimator: The fitted estimator.
         rows: The warm-up rows, feature columns alone.
         manifest: Its `files` are filled in here.
+        others: Files besides the model and its warm-up rows, by name.
     """
     warmup = rows.append_column(OUTPUT, pa.array(answer(estimator, manifest.encoding.matrix(rows))))
-    files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup)}
+    files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
     kept = {name: store.put(f"{directory}/{name}", value) for name, value in files.items()}
     listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in kept.items()}
     text = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2)
@@ -142,9 +144,9 @@ def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> 
         Transient: The store is away.
     """
     try:
-        manifest = _manifest(store, member)
+        manifest = fetch_manifest(store, member)
         _fits(manifest, member, features)
-        files = {name: _file(store, member, name, manifest.files[name]) for name in (MODEL, WARMUP)}
+        files = {name: fetch_file(store, member, manifest, name) for name in (MODEL, WARMUP)}
     except NotStored as error:
         raise ModelRefused(f"member {member.version}: {error}") from error
     return load(files, manifest)
@@ -167,16 +169,6 @@ def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
     return model
 
 
-def _manifest(store: Store, member: Member) -> Manifest:
-    text = store.get(f"{member.uri}/{MANIFEST}", MANIFEST_BYTES)
-    if sha256(text) != member.manifest_sha256:
-        raise ModelRefused(f"member {member.version}: {MANIFEST} has another SHA-256 than was announced")
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise ModelRefused(f"member {member.version}: {MANIFEST} is not a manifest: {error}") from error
-
-
 def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType]) -> None:
     said = (member.model, member.version, member.digest, tuple(member.features))
     if (manifest.model, manifest.version, manifest.digest, tuple(manifest.features)) != said:
@@ -187,13 +179,6 @@ def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType
         raise ModelRefused(f"member {member.version}: the manifest does not name {MODEL} and {WARMUP}")
     if manifest.files[MODEL].sha256 != member.sha256:
         raise ModelRefused(f"member {member.version}: {MODEL} has another SHA-256 than was announced")
-
-
-def _file(store: Store, member: Member, name: str, expected: File) -> bytes:
-    value = store.get(f"{member.uri}/{name}", min(expected.size, FILE_BYTES))
-    if len(value) != expected.size or sha256(value) != expected.sha256:
-        raise ModelRefused(f"member {member.version}: {name} is not the file that the manifest names (SHA-256 differs)")
-    return value
 
 
 def _warm_up(model: Model, warmup: pa.RecordBatch, manifest: Manifest) -> None:

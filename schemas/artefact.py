@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,26 @@ class File(_Closed):
     size: int = Field(ge=0, description="Bytes.")
 
 
+class Quarantine(NamedTuple):
+    """Bad data: rows of these event times are in no dataset.
+
+    Attributes:
+        start: The first event time, epoch ms.
+        stop: The first event time that is right again, None while none is.
+        source: Partition of `events` whose rows alone are bad, None for all.
+    """
+
+    start: int
+    stop: int | None = None
+    source: int | None = None
+
+
 class Dataset(_Closed):
     """The rows of a fit, such that anyone with the log can make them again.
 
-    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff`, each event once, in the order
-    of (label time, source, position, row), and of these the newest `rows`: they hash to `digest`.
+    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff`, without those in quarantine,
+    each event once, in the order of (label time, source, position, row), and of these the newest `rows`: they hash to
+    `digest`.
     """
 
     positions: dict[int, tuple[int, int]] = Field(description="Partition of `examples`: offsets [from, to).")
@@ -45,6 +60,7 @@ class Dataset(_Closed):
     held_out: int = Field(ge=0, description="Newest rows that the model was not fitted on, but checked on.")
     label_cutoff: int = Field(description="Label time of the newest row, epoch ms.")
     digest: str = Field(pattern=SHA256, description="SHA-256 over identity, label and features of the rows.")
+    quarantined: tuple[Quarantine, ...] = Field(default=(), description="Bad data that was left out.")
 
 
 class Manifest(_Closed):

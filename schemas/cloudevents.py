@@ -55,7 +55,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def read(self, model: builtins.type[M]) -> M:
         """The data as the given message; EnvelopeError where type or data are another's."""
-        if self.type != type_of(model):
+        if self.type not in types_of(model):
             raise EnvelopeError(f"{self.id}: is a {self.type}, not a {type_of(model)}")
         try:
             return model.from_json(bytes(self.data))
@@ -65,7 +65,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     def message(self) -> Message:
         """The data as the message that the type names; EnvelopeError where none is known."""
         for model in MESSAGES:
-            if type_of(model) == self.type:
+            if self.type in types_of(model):
                 return self.read(model)
         raise EnvelopeError(f"{self.id}: {self.type} is not a message that this version knows")
 
@@ -73,6 +73,11 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 def type_of(model: type[Message]) -> str:
     """The CloudEvents type of a message, such as `headrace.prediction.v1`."""
     return f"headrace.{model.what}.v{model.schema_version}"
+
+
+def types_of(model: type[Message]) -> frozenset[str]:
+    """The CloudEvents types that are read as a message: its own and those of earlier versions that it covers."""
+    return frozenset(f"headrace.{model.what}.v{version}" for version in {model.schema_version, *model.readable})
 
 
 def dataschema_of(model: type[Message]) -> str:

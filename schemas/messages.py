@@ -55,6 +55,8 @@ class Message(BaseModel):
 
     what: ClassVar[str]
     schema_version: ClassVar[int] = 1
+    readable: ClassVar[frozenset[int]] = frozenset()
+    """Earlier versions whose messages are valid ones of this version, too."""
 
     @classmethod
     def written(cls, **fields: object) -> Self:
@@ -97,29 +99,84 @@ class Prediction(Message):
         return f"{self.source.partition}-{self.source.position}-{self.source.row}"
 
 
-DriftKind = Literal["concept", "feature", "prediction", "label", "schema"]
+DriftKind = Literal["concept", "covariate", "prediction", "label", "bad_data", "recurring", "feature", "schema"]
+"""What sort of change it is; the last two are in messages of version 1 only."""
+
+OpenKind = Annotated[DriftKind, WithJsonSchema({"type": "string", "examples": [*get_args(DriftKind)]})]
+"""Closed when writing. Subscribers see a text, so that a kind more breaks none of them."""
+
+StreamKind = Literal["numeric", "category", "classes", "score", "loss", "magnitude"]
+OpenStreamKind = Annotated[StreamKind, WithJsonSchema({"type": "string", "examples": [*get_args(StreamKind)]})]
+
+MOST_STREAMS, MOST_HISTORY = 5, 120
+
+
+class StreamChange(BaseModel):
+    """How one stream changed: its histogram before and after."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(description="Feature, score or role, such as price or _prediction.")
+    kind: OpenStreamKind = Field(description="What its bins are. Kinds may be added: readers must expect others.")
+    share: float = Field(ge=0, le=1, description="Its share of the statistic.")
+    effect: float = Field(description="Shift in standard deviations for ordered bins, else total variation, 0 to 1.")
+    start: Time = Field(description="Event time at which it probably began to change.")
+    bins: tuple[str, ...] = Field(description="What each bin holds, for people.")
+    before: tuple[int, ...] = Field(description="Rows of the reference per bin.")
+    after: tuple[int, ...] = Field(description="Rows behind the probable start per bin.")
+    source: str | None = Field(
+        default=None, description="The only source that moved, such as events/2; null where several did."
+    )
+
+    @model_validator(mode="after")
+    def _counts_every_bin(self) -> Self:
+        if not len(self.bins) == len(self.before) == len(self.after):
+            raise ValueError(
+                f"{len(self.bins)} bins, {len(self.before)} counts before, {len(self.after)} after: must be as many"
+            )
+        return self
+
+
+class Statistic(BaseModel):
+    """The statistic of a family at the end of a pane."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    at: Time = Field(description="Event time of the pane's end.")
+    value: float = Field(description="Logarithm to base 10 of the statistic.")
 
 
 class DriftEpisode(Message):
     """The judge found that the world had changed, or that the change had ended."""
 
     what: ClassVar[str] = "drift-episode"
+    schema_version: ClassVar[int] = 2
+    readable: ClassVar[frozenset[int]] = frozenset({1})
 
     id: str = Field(description="Id of the episode; its states share it.")
     state: Literal["opened", "closed"] = Field(description="What happened to the episode.")
-    family: str = Field(description="What was watched, such as loss or a feature's name.")
-    kind: DriftKind = Field(description="What sort of change it is.")
+    family: str = Field(description="What was watched: concept, features, prediction, label or quality.")
+    kind: OpenKind = Field(description="What sort of change it is. Kinds may be added: readers must expect others.")
     anchor: int = Field(ge=0, description="Version of the member whose outputs were watched.")
     detector: str = Field(description="Name of the test that spoke, such as adwin.")
-    statistic: float = Field(description="Value of its statistic.")
-    threshold: float = Field(description="Value above which it speaks, or its delta.")
+    statistic: float = Field(description="Logarithm to base 10 of its statistic; of adwin the rise of the error.")
+    threshold: float = Field(description="What it speaks above, likewise; of adwin its delta.")
     detected_at: Time = Field(description="Event time at which the change was certain.")
     estimated_start: Time = Field(description="Event time at which it probably began.")
-    rows: int = Field(ge=0, description="Labelled rows from the probable start to the detection.")
+    rows: int = Field(ge=0, description="Rows from the probable start to the detection.")
     evidence: dict[str, Scalar] = Field(default_factory=dict, description="Figures, by name.")
     positions: Positions = Field(description="Log positions through which it was judged.")
     reason: str = Field(description="One sentence for people.")
     epoch: int = Field(ge=0, description="Epoch of the judge; lower ones are void.")
+    streams: tuple[StreamChange, ...] = Field(
+        default=(), max_length=MOST_STREAMS, description="The streams that changed most, the leading one first."
+    )
+    history: tuple[Statistic, ...] = Field(
+        default=(), max_length=MOST_HISTORY, description="The statistic at the end of the newest panes, oldest first."
+    )
+    recurs: int | None = Field(
+        default=None, ge=1, description="Version of the member that knew this world; null where none did."
+    )
 
 
 class Cause(BaseModel):
@@ -199,6 +256,8 @@ Step = Literal[
     "failed",
     "replayed",
     "skewed",
+    "quarantined",
+    "released",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]

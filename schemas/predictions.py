@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from schemas.batch import TRACEPARENT
@@ -30,9 +32,22 @@ NO_MODEL = "there is no model yet"
 NO_OUTPUT = "the model gave no finite number"
 THRESHOLD = 0.5
 """Probability of the second class from which on it is the prediction."""
+FLOOR = 1e-6
+"""Probabilities count as at least this much: one row costs at most 14, not infinity."""
 
 _SERVICE = "serving"
 _TRACE = {"traceparent": pl.col(TRACEPARENT)}
+
+
+def log_losses(outputs: npt.NDArray[np.float64], second: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Loss of each row: minus the log of the probability that its class was given.
+
+    Args:
+        outputs: Probability of the second class.
+        second: Whether that is what came true.
+    """
+    losses: npt.NDArray[np.float64] = -np.log(np.clip(np.where(second, outputs, 1.0 - outputs), FLOOR, 1.0))
+    return losses
 
 
 class Predictions:

@@ -22,6 +22,8 @@ from schemas.messages import (
     Pool,
     Prediction,
     Source,
+    Statistic,
+    StreamChange,
     Wish,
     moment,
 )
@@ -132,22 +134,39 @@ def _prediction(spec: Pipeline) -> Prediction:
 
 
 def _episode() -> DriftEpisode:
+    start = NOON - 3_600_000
     return DriftEpisode(
-        id="concept-2-1f3a",
+        id="features-2-1f3a",
         state="opened",
-        family="concept",
-        kind="concept",
+        family="features",
+        kind="covariate",
         anchor=2,
-        detector="adwin",
-        statistic=0.25,
-        threshold=0.002,
+        detector="counts",
+        statistic=5.75,
+        threshold=5.25,
         detected_at=moment(NOON),
-        estimated_start=moment(NOON - 3_600_000),
+        estimated_start=moment(start),
         rows=120,
-        evidence={"error_before": 0.25, "error_after": 0.5},
+        evidence={"pane": 29_460_240},
         positions={"drift-counts/0": 812},
-        reason="the error of member 2 rose from 25.0% to 50.0% of the answers",
+        reason="price moved up by 0.5 standard deviations since 11:00",
         epoch=4,
+        streams=(_stream(start),),
+        history=tuple(Statistic(at=moment(start + 1_200_000 * i), value=1.75 * i + 0.5) for i in range(4)),
+    )
+
+
+def _stream(start: int) -> StreamChange:
+    return StreamChange(
+        name="price",
+        kind="numeric",
+        share=0.75,
+        effect=0.5,
+        start=moment(start),
+        bins=("<= 10", "> 10", "missing"),
+        before=(1_000, 1_000, 0),
+        after=(40, 80, 0),
+        source="events/1",
     )
 
 
@@ -164,7 +183,7 @@ def _member(spec: Pipeline) -> Member:
         trained_through={"examples/0": 2_047},
         rows=2_000,
         metrics={"log_loss": 0.375},
-        cause=Cause(kind="drift", id="concept-2-1f3a"),
+        cause=Cause(kind="drift", id="features-2-1f3a"),
         epoch=2,
     )
 

@@ -185,23 +185,15 @@ class ModelSpec(Spec):
 class DriftSpec(Spec):
     """How the drift monitors count."""
 
-    false_alarms: RateText = Field(default=Rate(count=1, per_ms=30 * DAY), description="Not supported yet.")
+    false_alarms: RateText = Field(
+        default=Rate(count=1, per_ms=30 * DAY), description="Most false alarms, of all monitors together."
+    )
     pane: PositiveDuration = Field(default=60_000, description="Event-time bucket in which counts are merged.")
     lateness: Duration = Field(default=60_000, description="How long a pane waits for rows that come late.")
     settle: int = Field(default=1_000, ge=1, description="Labelled rows behind a change before a fit.")
-    seasonality: tuple[str, ...] = Field(default=(), description="Not supported yet.")
-
-    @field_validator("false_alarms", mode="before")
-    @classmethod
-    def _no_rate_of_false_alarms(cls, _: object) -> None:
-        raise later("drift.false_alarms", "leave it out: no detector keeps to a rate of false alarms so far")
-
-    @field_validator("seasonality")
-    @classmethod
-    def _no_seasons(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value:
-            raise later("drift.seasonality", "leave it out or write []")
-        return value
+    seasonality: tuple[Literal["hour_of_day", "day_of_week"], ...] = Field(
+        default=(), max_length=2, description="Cycles of the stream: what each hour or day is compared with is its own."
+    )
 
 
 class TrainingSpec(Spec):

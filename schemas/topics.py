@@ -85,7 +85,7 @@ TOPICS: tuple[Topic, ...] = (
         "Arrow batch: feature rows, the prediction, each member's output, the pool version",
         "",
         ("serving",),
-        ("features",),
+        ("features", "drift"),
         "P",
         "horizon",
         7,

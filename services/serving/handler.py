@@ -11,9 +11,9 @@ import polars as pl
 import pyarrow as pa
 
 from runtime.announced import Announced
+from runtime.artefact import ModelRefused
 from runtime.errors import Transient
 from runtime.metrics import Metrics
-from runtime.model import ModelRefused
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Stage, decode, gathered, parted, rounds
 from runtime.tail import story

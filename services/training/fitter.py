@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from typing import get_args
 
 import pyarrow as pa
 
 from runtime.announced import Announced
+from runtime.artefact import ModelRefused
 from runtime.errors import WrongSetup
-from runtime.model import Model, ModelRefused, fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save
+from runtime.references import fetch_reference
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline
+from schemas.reference import REFERENCE, Season
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
 from services.training.domain.estimators import Recipe, Refused
-from services.training.domain.fitting import Fit, fit, seed_of
+from services.training.domain.fitting import Fit, fit, parts, seed_of
+from services.training.domain.referring import Calendar, reference
 
 log = logging.getLogger("headrace.training")
 
@@ -60,11 +65,20 @@ class Fitter:
             ModelRefused: The store does not give back what it took.
         """
         manifest = manifest_of(self._spec, candidate, libraries())
-        fit = candidate.fit
-        stored = save(self._store, directory(manifest), fit.classifier, fit.warm_up, manifest)
+        fit, files = candidate.fit, {REFERENCE: self._reference(candidate)}
+        stored = save(self._store, directory(manifest), fit.classifier, fit.warm_up, manifest, files)
         member = member_of(stored, epoch)
         fetch(self._store, member, self._spec.feature_types)
+        fetch_reference(self._store, member)
         return member
+
+    def _reference(self, candidate: Candidate) -> bytes:
+        """What the fit's world looked like."""
+        older, held_out = parts(candidate.rows)
+        types, drift = self._spec.feature_types, self._spec.drift
+        classes = [str(each).lower() if isinstance(each, bool) else each for each in self._spec.classes]
+        calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
+        return reference(older, held_out, candidate.fit.outputs, types, classes, calendar).to_bytes()
 
     def _in_service(self, announced: Announced) -> Model | None:
         """The model that leads; None where there is none or its artefact is unusable (serving has refused it then)."""

@@ -7,7 +7,7 @@ digest again; an artefact is written once; a trigger whose member is on `models`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -15,20 +15,22 @@ from runtime.announced import Announced
 from runtime.errors import Transient, WrongSetup
 from runtime.fold import passed
 from runtime.metrics import Metrics
-from runtime.ports import LogReader, Outgoing, Place, Polled
+from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.stage import Decoded, decode
 from runtime.store import Store
 from schemas.cloudevents import Form
-from schemas.messages import Cause, Member, Pool, Scalar, moment
+from schemas.messages import Member, Pool, Scalar, Wish, moment
 from schemas.pipeline import Pipeline
+from services.training import quarantining
 from services.training.domain.announcements import Candidate, pool_of
 from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit, scarce
-from services.training.domain.rows import BEGINNING, KEPT
+from services.training.domain.rows import KEPT
 from services.training.domain.triggers import Budget, Retry, State, Trigger
+from services.training.domain.turns import Turns, wished
 from services.training.domain.window import Window
 from services.training.fitter import Fitter
-from services.training.reading import Episodes, checkpoint, passed_before, wishes
+from services.training.reading import Episodes, Judgement, checkpoint, passed_before, wishes
 from services.training.saying import Saying
 
 log = logging.getLogger("headrace.training")
@@ -54,19 +56,21 @@ class Training:
     """
 
     inputs = (SEAT.topic,)
-    follows = ("examples", "drift", "models")
+    follows = ("examples", "drift", "models", "state")
     leads = True
 
     def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None, form: Form = "structured") -> None:
         self._spec, self._metrics = spec, metrics or Metrics()
         self._fitter, self._budget, self._saying = Fitter(spec, store), _budget(spec), Saying(spec.pipeline, form)
+        self._turns = Turns(f"{spec.pipeline}/first", spec.training.min_rows, spec.drift.settle)
         self._state = State()
         self._clear(0)
 
     def _clear(self, partitions: int) -> None:
         training, drift = self._spec.training, self._spec.drift
         self._window = Window(tuple(self._spec.features), partitions, training.window, drift.lateness)
-        self._announced, self._episodes = Announced(), Episodes()
+        self._announced, self._episodes, self._judgement = Announced(), Episodes(), Judgement()
+        self._decided: int | None = None
 
     # --- taking and losing the lead -----------------------------------------------------------
 
@@ -82,16 +86,25 @@ class Training:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
         self._clear(log.partitions("examples"))
         positions = {}
-        for place, fold in ((MODELS, self._announced.take), (Place("drift", 0), self._episodes.take)):
+        for place, fold in self._folds().items():
             positions[place] = log.end(place)
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
+        self._hear_judge()
         for partition in self._window.next:
             place = Place("examples", partition)
             start = max(self._state.begins.get(partition, 0), log.begin(place))
             self._window.begin(partition, start, passed_before(log, place, start))
             positions[place] = start
         return positions
+
+    def _folds(self) -> dict[Place, Callable[[Message], object]]:
+        """What is read whole, and what becomes of it."""
+        return {
+            MODELS: self._announced.take,
+            Place("drift", 0): self._episodes.take,
+            Place("state", 0): self._judgement.take,
+        }
 
     def forget(self, place: Place) -> None:
         """Let go of everything with the seat."""
@@ -112,34 +125,59 @@ class Training:
         an open wish lies in a checkpoint: its message will be committed.
         """
         open_before = set(self._state.wishes)
-        refused = self._fold(polled)
+        asked = self._fold(polled)
+        if self._decided == self._window.judged and {run.topic for run in polled} == {"state"}:
+            return  # checkpoints, the own ones among them
         said = False
-        if outgoing := [*self._repair(), *refused, *self._resting()]:
-            said = True
-            yield [*outgoing, self._checkpoint()] if set(self._state.wishes) - open_before else outgoing
-        while (trigger := self._due()) is not None:
-            try:
-                steps = self._carry_out(trigger)
-            except Transient:
-                if not said:
-                    raise
-                return
-            said = True
-            yield from steps
+        try:
+            for outgoing in self._decisions(asked, open_before):
+                said = True
+                yield outgoing
+        except Transient:
+            if not said:
+                raise
+
+    def _decisions(self, asked: Sequence[Wish], open_before: set[str]) -> Iterator[Sequence[Outgoing]]:
+        """Event by event: what is due before an episode is decided without it, however early that was read."""
+        news = [*self._learn(), *self._answers(asked)]
+        if outgoing := [*self._repair(), *news, *self._resting(), *self._held_up()]:
+            yield [*outgoing, self._checkpoint()] if news or set(self._state.wishes) - open_before else outgoing
+        for time in (*self._episodes.times(self._window.frontier), None):
+            self._window.until = time
+            while (trigger := self._due()) is not None:
+                yield from self._carry_out(trigger)
+            if time is not None:
+                self._episodes.come(time)
+                if told := self._learn():
+                    yield [*told, self._checkpoint()]
+        self._decided = self._window.judged
         if self._window.trim():
             yield [self._checkpoint()]
 
-    def _fold(self, polled: Sequence[Polled]) -> list[Outgoing]:
-        """Taking the same messages twice changes nothing: a transient error repeats them."""
-        wished = [wish for run in polled if run.topic == SEAT.topic for wish in wishes(run)]
+    def _learn(self) -> list[Outgoing]:
+        """Which rows are bad data by now, and what is told of it."""
+        told = quarantining.learn(self._state, self._episodes, self._saying)
+        self._window.quarantined = tuple(self._state.quarantines.values())
+        return told
+
+    def _fold(self, polled: Sequence[Polled]) -> list[Wish]:
+        """Take what came; the wishes in it. The same messages twice change nothing: a transient error repeats them."""
+        asked = [wish for run in polled if run.topic == SEAT.topic for wish in wishes(run)]
         batches = [(run.partition, decode(run)) for run in polled if run.topic == "examples"]
-        for topic, fold in (("models", self._announced.take), ("drift", self._episodes.take)):
-            for message in (message for run in polled if run.topic == topic for message in run.messages):
+        for place, fold in self._folds().items():
+            for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
+        self._hear_judge()
         for partition, decoded in batches:
             for each in decoded:
                 self._take_rows(partition, each)
-        return [said for wish in wished if wish.id not in self._state.done for said in self._wish(wish.id, wish.kind)]
+        return asked
+
+    def _hear_judge(self) -> None:
+        """Before a judge has spoken nobody knows how far it is: what it says counts at once."""
+        self._window.judged, self._window.until = self._judgement.settle(self._episodes), None
+        if self._window.judged is None:
+            self._episodes.come(None)
 
     def _take_rows(self, partition: int, message: Decoded) -> None:
         needed = {*KEPT, *self._spec.features}
@@ -149,15 +187,20 @@ class Training:
         rows = self._window.add(partition, message.offset, message.batch, passed(message.headers.through))
         self._metrics.rows.labels("examples").inc(rows)
 
-    def _wish(self, name: str, kind: str) -> Iterator[Outgoing]:
-        """Keep a wish to retrain; everything else that an operator may wish one day is refused."""
-        trigger = _wished(name, self._window.frontier)
-        if kind == "retrain":
-            self._state.wishes.setdefault(name, trigger.ready)
-            return
-        reason = f"{kind} is not supported yet; wish retrain, or wait for a later version"
-        yield self._saying.decision(trigger, "refused", "nothing changes", reason, trigger.ready)
-        self._finish(trigger, "refused")
+    def _answers(self, asked: Sequence[Wish]) -> list[Outgoing]:
+        return [said for wish in asked if wish.id not in self._state.done for said in self._wish(wish)]
+
+    def _wish(self, wish: Wish) -> Iterator[Outgoing]:
+        """Keep a wish to retrain, carry out a release; everything else that one may wish one day is refused."""
+        trigger = wished(wish.id, self._window.frontier)
+        if wish.kind == "retrain":
+            self._state.wishes.setdefault(wish.id, trigger.ready)
+        elif wish.kind == "release":
+            yield quarantining.release(wish, trigger.ready, self._state, self._episodes, self._saying)
+        else:
+            reason = f"{wish.kind} is not supported yet; wish retrain or release, or wait for a later version"
+            yield self._saying.decision(trigger, "refused", "nothing changes", reason, trigger.ready)
+            self._finish(trigger, "refused")
 
     # --- what is due --------------------------------------------------------------------------
 
@@ -168,23 +211,7 @@ class Training:
         return min(due, key=lambda turn: turn[:2])[2] if due else None
 
     def _triggers(self) -> Iterator[Trigger]:
-        yield from (_wished(name, at) for name, at in self._state.wishes.items())
-        cause = Cause(kind="first", id=f"{self._spec.pipeline}/first")
-        if cause.id not in self._state.done:
-            yield from self._waiting(cause, self._spec.training.min_rows, BEGINNING, BEGINNING)
-        for episode in self._episodes.opened.values():
-            if episode.id not in self._state.done:
-                start, known = (
-                    round(time.timestamp() * 1000) for time in (episode.estimated_start, episode.detected_at)
-                )
-                yield from self._waiting(Cause(kind="drift", id=episode.id), self._spec.drift.settle, start, known)
-
-    def _waiting(self, cause: Cause, rows: int, since: int, known: int) -> Iterator[Trigger]:
-        """The trigger, if it has its rows."""
-        retry = self._state.retries.get(cause.id, Retry(BEGINNING, rows))
-        ready = self._window.ready(retry.rows, since, retry.after)
-        if ready is not None:
-            yield Trigger(cause, max(ready, known), since)
+        return self._turns.triggers(self._state, self._window, self._episodes.opened.values())
 
     def _resting(self) -> list[Outgoing]:
         """Say once of each trigger that it is ready and rests after the fit before."""
@@ -196,6 +223,13 @@ class Training:
                 reason = f"the cool-down after the last fit ends at {moment(due).isoformat()}"
                 said.append(self._saying.decision(trigger, "suppressed", "postponed", reason, trigger.ready))
         return said
+
+    def _held_up(self) -> list[Outgoing]:
+        """Say once of each trigger that bad data alone keeps it from its fit."""
+        waiting = self._turns.held_up(self._state, self._window, self._episodes.opened.values())
+        return [
+            said for each in waiting for said in quarantining.held_up(each, self._state, self._window, self._saying)
+        ]
 
     # --- carrying out -------------------------------------------------------------------------
 
@@ -221,7 +255,12 @@ class Training:
         rows = self._window.dataset(at, trigger.since)
         if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1)):
             return [[self._wait(trigger, "no labelled rows yet" if rows is None else why, at)]]
-        return self._fit(trigger, rows, at)
+        begun = [] if not trigger.story else [self._begin(trigger, rows, at)]
+        return [*begun, *self._fit(trigger, rows, at)]
+
+    def _begin(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> list[Outgoing]:
+        outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
+        return [self._saying.decision(trigger, "triggered", outcome, trigger.story, at)]
 
     def _fit(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> Steps:
         version = max(self._announced.members, default=0) + 1
@@ -231,8 +270,13 @@ class Training:
             return [[self._reject(trigger, str(error), {}, at)]]
         if not made.verdict.accepted:
             return [[self._reject(trigger, made.verdict.reason, made.verdict.metrics, at)]]
-        positions = self._window.positions(rows, at)
-        member = self._fitter.store(Candidate(version, trigger.cause, at, rows, positions, made), self._state.epoch)
+        # All of them: rows that the window has forgotten because they were bad lie between the positions, too.
+        positions, bad = (
+            self._window.positions(rows, at),
+            tuple(sorted(self._window.quarantined, key=lambda q: q.start)),
+        )
+        candidate = Candidate(version, trigger.cause, at, rows, positions, made, bad)
+        member = self._fitter.store(candidate, self._state.epoch)
         pool = self._compose(member, at)
         self._finish(trigger, "announced", at)
         self._announced.members[version], self._announced.pool = member, pool
@@ -245,6 +289,8 @@ class Training:
 
     def _announce(self, trigger: Trigger, made: Fit, member: Member, pool: Pool, at: int) -> Steps:
         evidence: dict[str, Scalar] = {**made.verdict.metrics, "rows": member.rows, "version": member.version}
+        if left_out := self._window.left_out(at, trigger.since):
+            evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(self._state, self._window)}
         fitted = self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)
         reason = f"member {member.version} was stored at {member.uri} and answers from pool {pool.version} on"
         evidence = {"digest": member.digest, "version": member.version, "pool": pool.version}
@@ -289,7 +335,7 @@ class Training:
     def _finish(self, trigger: Trigger, outcome: str, fitted_at: int | None = None) -> None:
         self._state.done[trigger.cause.id] = outcome
         self._state.retries.pop(trigger.cause.id, None)
-        self._state.told.discard(trigger.cause.id)
+        self._state.told -= {trigger.cause.id, quarantining.mark(trigger)}
         self._state.wishes.pop(trigger.cause.id, None)
         if fitted_at is not None:
             self._fitted(fitted_at)
@@ -307,10 +353,6 @@ def _announced(log: LogReader) -> Announced:
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         announced.take(message)
     return announced
-
-
-def _wished(name: str, at: int) -> Trigger:
-    return Trigger(Cause(kind="operator", id=name), at, urgent=True)
 
 
 def _budget(spec: Pipeline) -> Budget:

@@ -52,6 +52,7 @@ RIGHT = (
         "services/features/windowing.py": "import runtime.tail, services.features.rewind",
         "services/serving/http.py": "import aiohttp, services.serving.domain.rules",
         "services/training/fitter.py": "import services.training.domain.rules",
+        "services/training/quarantining.py": "import services.training.saying",
         "services/training/saying.py": "import services.training.reading",
         "services/training/reading.py": "import runtime.ports",
     }
@@ -68,6 +69,7 @@ WRONG = [
     ("services/drift/settings.py", "import services.drift.__main__", RINGS),
     ("services/features/rewind.py", "import services.features.handler", RINGS),
     ("services/training/reading.py", "import services.training.saying", RINGS),
+    ("services/training/saying.py", "import services.training.quarantining", RINGS),
     ("services/serving/http.py", "import services.serving.handler", RINGS),
     ("services/drift/anywhere.py", "import runtime.ports", RINGS),
     ("services/drift/domain/rules.py", "import runtime.ports", PURE_DOMAIN),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.artefact import MODEL, Dataset, Manifest, model_digest, sha256
+from schemas.artefact import MODEL, Dataset, Manifest, Quarantine, model_digest, sha256
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
 from schemas.spec import FeatureType
@@ -25,6 +25,7 @@ class Candidate:
     rows: pa.RecordBatch
     positions: Mapping[int, tuple[int, int]]
     fit: Fit
+    quarantined: tuple[Quarantine, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
@@ -35,6 +36,7 @@ class Candidate:
             held_out=self.fit.held_out.num_rows,
             label_cutoff=int(times(self.rows).max()),
             digest=content_digest(self.rows, self.fit.encoding.types),
+            quarantined=self.quarantined,
         )
 
 

@@ -34,6 +34,7 @@ class Fit:
         seed: Of everything random in it.
         held_out: The rows that it was checked on.
         verdict: Whether it may serve.
+        outputs: What it answers to the held-out rows.
     """
 
     classifier: Classifier
@@ -41,6 +42,7 @@ class Fit:
     seed: int
     held_out: pa.RecordBatch
     verdict: Verdict
+    outputs: npt.NDArray[np.float64]
 
     @property
     def warm_up(self) -> pa.RecordBatch:
@@ -97,7 +99,7 @@ def fit(
     truth = numbers(held_out, b.LABEL).astype(np.int8)
     verdict = judge(metric, float(labels.mean()), truth, outputs, None if ruling is None else ruling(held_out))
     verdict.metrics["converged"] = float(converged)
-    return Fit(classifier, encoding, seed, held_out, verdict)
+    return Fit(classifier, encoding, seed, held_out, verdict, outputs)
 
 
 def seed_of(model: str, version: int) -> int:

@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 from schemas import batch as b
 from schemas.artefact import Dataset
 from schemas.spec import FeatureType
+from services.training.domain.quarantine import clean
 
 Int64 = npt.NDArray[np.int64]
 
 PARTITION, OFFSET, ORDER = "_partition", "_offset", "_order"
 BEGINNING = -(1 << 62)
 POSITION_COLUMNS = (PARTITION, OFFSET)
-KEPT = (b.SOURCE, b.POSITION, b.ROW, b.LABEL, b.LABEL_TIME)
+KEPT = (b.SOURCE, b.POSITION, b.ROW, b.TIME, b.LABEL, b.LABEL_TIME)
 
 
 def remembered(
@@ -60,6 +61,11 @@ def _given(batch: pa.RecordBatch, name: str, value: pa.Scalar) -> pa.Array:
 def times(rows: pa.RecordBatch) -> Int64:
     """Label time of each row, epoch milliseconds."""
     return rows.column(b.LABEL_TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def event_times(rows: pa.RecordBatch) -> Int64:
+    """Event time of each row, epoch milliseconds."""
+    return rows.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
@@ -141,7 +147,7 @@ def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
     for each, (start, stop) in dataset.positions.items():
         within |= (partition == each) & (offset >= start) & (offset < stop)
     within &= times(rows) <= dataset.label_cutoff
-    chosen = sorted_rows(current(unseen(rows.filter(pa.array(within)), {})))
+    chosen = sorted_rows(current(unseen(clean(rows.filter(pa.array(within)), dataset.quarantined), {})))
     return chosen.slice(max(0, chosen.num_rows - dataset.rows))
 
 

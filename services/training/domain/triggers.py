@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from schemas.artefact import Quarantine
 from schemas.messages import Cause
 from services.training.domain.rows import BEGINNING
 
@@ -33,6 +34,7 @@ class State(msgspec.Struct):
         retries: Triggers that wait for more rows.
         told: Triggers whose rest was told.
         wishes: Open wishes to retrain: event time at which each was taken.
+        quarantines: Episode of bad data: the rows that it holds back, for ever.
     """
 
     epoch: int = 0
@@ -42,6 +44,7 @@ class State(msgspec.Struct):
     retries: dict[str, Retry] = {}
     told: set[str] = set()
     wishes: dict[str, int] = {}
+    quarantines: dict[str, Quarantine] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,14 @@ class Trigger:
         ready: Event time at which it had its rows.
         since: Least label time of the rows that it wants.
         urgent: It does not rest after other fits.
+        story: What is told when its fit begins; empty for nothing.
     """
 
     cause: Cause
     ready: int
     since: int = BEGINNING
     urgent: bool = False
+    story: str = ""
 
 
 @dataclass(frozen=True, slots=True)

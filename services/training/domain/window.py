@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from schemas.artefact import Quarantine
 from schemas.batch import CORRECTION
+from services.training.domain.quarantine import clean, held
 from services.training.domain.rows import (
     BEGINNING,
     OFFSET,
@@ -30,6 +32,12 @@ class Window:
         partitions: Number of partitions of `examples`.
         size: Most rows that a fit takes; twice as many are kept, so that a late trigger finds its rows.
         lateness: Milliseconds that a partition's time is held back.
+
+    Attributes:
+        quarantined: Bad data: such rows count for nothing, and as long as it goes on the newest of them are kept.
+        next: Partition: offset from which its messages are new.
+        judged: Time up to which every drift episode is known; None before a judge has spoken.
+        until: Time to which decisions have come, while what happened is gone through; None: as far as is known.
     """
 
     def __init__(self, features: Sequence[str], partitions: int, size: int, lateness: int) -> None:
@@ -38,12 +46,19 @@ class Window:
         self._known: Known = {}
         self._passed = dict.fromkeys(range(partitions), BEGINNING)
         self._marks: dict[int, list[tuple[int, int]]] = {each: [] for each in range(partitions)}
+        self.quarantined: tuple[Quarantine, ...] = ()
         self.next = dict.fromkeys(range(partitions), 0)
+        self.judged: int | None = None
+        self.until: int | None = None
 
     @property
     def frontier(self) -> int:
-        """Highest order up to which every row is here; below every time before all partitions have spoken."""
-        return min(self._passed.values()) - 1
+        """Highest order up to which every row and episode is here; below every time before all partitions have spoken.
+
+        So whatever is decided about a time is decided with the same knowledge, however far each reader has come.
+        """
+        rows = min(self._passed.values()) - 1
+        return min([rows, *(each - 1 for each in (self.judged, self.until) if each is not None)])
 
     def begin(self, partition: int, offset: int, watermark: int | None) -> None:
         """Reading starts at an offset; the message before it has this watermark, None where there is none."""
@@ -73,23 +88,34 @@ class Window:
             self._parts = [pa.concat_batches(self._parts)]
         return self._parts[0] if self._parts else None
 
-    def ready(self, need: int, since: int = BEGINNING, after: int = BEGINNING) -> int | None:
+    def ready(
+        self, need: int, since: int = BEGINNING, after: int = BEGINNING, *, quarantined: bool = False
+    ) -> int | None:
         """The order at which so many rows are there, None where they are not.
 
         Args:
             need: How many.
             since: Least label time that counts.
             after: Orders above this one count.
+            quarantined: Whether rows in quarantine count, too.
         """
         if (rows := self.rows) is None:
             return None
         order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
-        counted = np.sort(order[(order > after) & (times(rows) >= since) & first])
+        counts = (order > after) & (times(rows) >= since) & first
+        counted = np.sort(order[counts if quarantined else counts & ~held(rows, self.quarantined)])
         return int(counted[need - 1]) if len(counted) >= need else None
 
     def dataset(self, cutoff: int, since: int = BEGINNING) -> pa.RecordBatch | None:
-        """The newest rows up to a cut-off, sorted; None for none."""
-        return None if (rows := self.rows) is None else newest(rows, cutoff, self._size, since)
+        """The newest rows up to a cut-off that are not in quarantine, sorted; None for none."""
+        return None if (rows := self.rows) is None else newest(clean(rows, self.quarantined), cutoff, self._size, since)
+
+    def left_out(self, cutoff: int, since: int = BEGINNING) -> int:
+        """How many rows up to a cut-off are no part of any dataset because they are in quarantine."""
+        if (rows := self.rows) is None:
+            return 0
+        wanted = (numbers(rows, ORDER) <= cutoff) & (times(rows) >= since)
+        return int((wanted & held(rows, self.quarantined)).sum())
 
     def positions(self, dataset: pa.RecordBatch, cutoff: int) -> dict[int, tuple[int, int]]:
         """Per partition the offsets [from, to) in which the rows of a dataset lie.
@@ -116,17 +142,23 @@ class Window:
 
     def trim(self) -> bool:
         """Forget the oldest rows when there are too many; whether there were."""
-        rows = self.rows
-        if rows is None or rows.num_rows <= 2 * self._size:
+        rows, going_on = self.rows, [each for each in self.quarantined if each.stop is None]
+        if rows is None or rows.num_rows <= (3 if going_on else 2) * self._size:
             return False
         order, frontier = numbers(rows, ORDER), self.frontier
         waiting = rows.filter(pa.array(order > frontier))
-        settled = self._settled(rows, frontier)
+        settled = pa.concat_batches(
+            [
+                self._settled(clean(rows, self.quarantined), frontier),
+                newest(rows.filter(pa.array(held(rows, going_on))), frontier, self._size, corrected=False),
+            ]
+        )
         if waiting.num_rows + settled.num_rows == rows.num_rows:
             return False
         self._parts = [part for part in (settled, waiting) if part.num_rows]
         self._known = {}
-        unseen(pa.concat_batches(self._parts), self._known)
+        for part in self._parts:
+            unseen(part, self._known)
         for partition, begin in self.begins().items():
             self._marks[partition] = [mark for mark in self._marks[partition] if mark[0] >= begin]
         return True

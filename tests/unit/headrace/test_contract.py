@@ -10,7 +10,7 @@ from headrace.contract import files
 from headrace.contract_page import kind_of, page
 from schemas.cloudevents import decode
 from schemas.contract import event_model, label_model
-from schemas.generate import FOLDER, GOLDEN, schema_of
+from schemas.generate import FOLDER, GOLDEN, goldens, schema_of
 from schemas.messages import MESSAGES, Prediction
 from schemas.pipeline import Pipeline, parse, template
 from schemas.reasons import reasons
@@ -60,9 +60,10 @@ def test_for_people_it_says_where_to_look(shop: Path, tmp_path: Path, capsys: py
 def test_the_contract_of_the_template_is_what_is_committed() -> None:
     found = files(SHOP, "structured")
     assert found["asyncapi.json"] == (FOLDER / "asyncapi.json").read_text()
-    for path in GOLDEN.iterdir():
-        assert found[f"examples/{path.name}"] == path.read_text()
-        assert found[f"schemas/{path.stem}.schema.json"] == (FOLDER / f"{path.stem}.schema.json").read_text()
+    for name in goldens():
+        schema = f"{name.removesuffix('.json')}.schema.json"
+        assert found[f"examples/{name}"] == (GOLDEN / name).read_text()
+        assert found[f"schemas/{schema}"] == (FOLDER / schema).read_text()
 
 
 @pytest.mark.parametrize("spec", [SHOP, HOSTILE], ids=lambda spec: spec.pipeline)

@@ -10,6 +10,7 @@ from headrace.loop import Loop, memory_broker
 from runtime.memory import MemoryBroker, VirtualClock
 from runtime.model import fetch
 from runtime.ports import LogReader, Place
+from runtime.references import References
 from runtime.store import Store
 from schemas import cloudevents
 from schemas.evolution import compare, refusals
@@ -63,8 +64,8 @@ def services(spec: Pipeline, store: Store, broker: MemoryBroker) -> Loop:
             ("ingestion", lambda metrics: Ingestion(spec, PARTITIONS, metrics)),
             ("features", lambda metrics: Features(spec, PARTITIONS, metrics)),
             ("serving", lambda metrics: Serving(spec, load, metrics)),
-            ("drift", lambda metrics: Counter(spec, metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, metrics)),
+            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics)),
         ],
         spec,

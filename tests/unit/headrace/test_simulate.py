@@ -11,17 +11,24 @@ from headrace.again import read_again
 from headrace.cli import run
 from headrace.demo.command import OPTIONS, PIPELINE
 from headrace.demo.stream import readings
+from headrace.drift.document import write_all
+from headrace.drift.pages import page as drawn
+from headrace.drift.reading import stories
 from headrace.files import Input, messages
 from headrace.following import whole
 from headrace.loop import Loop
 from headrace.output import Output
-from headrace.report import report
+from headrace.report import members, report
+from headrace.ruling import rule
 from headrace.simulate import assemble
 from headrace.simulate import run as run_loop
 from headrace.story import tell
+from runtime.ports import LogReader
 from runtime.store import Store
+from schemas import batch as b
 from schemas.batch import decode
 from schemas.pipeline import load, parse
+from services.drift.domain.door import DOOR
 
 ROWS, CHANGE = 6_000, 4_000
 
@@ -52,6 +59,26 @@ def test_the_log_of_a_run_reads_again_to_what_it_says(loop: Loop) -> None:
     assert [each.what for each in findings] == ["features", "episodes", "models", "scored", "predictions", "examples"]
     assert all(each.recorded == each.again > 0 for each in findings), findings
     assert all(each.different == 0 for each in findings), findings
+
+
+def test_what_was_counted_is_counted_again(loop: Loop) -> None:
+    """The models made again bring the same references, and the same messages fall into the same cells."""
+    again = rule(load(PIPELINE), loop.log, Store("memory://"))
+    assert tallies(again) == tallies(loop.log)
+    found = tallies(loop.log)
+    assert {member for _, member, _ in found} == {0, *(each["version"] for each in members(loop.log))}
+    assert sum(counts[0] for (_, member, _), (_, counts) in found.items() if member == DOOR) > ROWS - 500
+
+
+def tallies(log: LogReader) -> dict[tuple[int, int, int], tuple[list[int], list[int]]]:
+    found: dict[tuple[int, int, int], tuple[list[int], list[int]]] = {}
+    for place, message in whole(log, "drift-counts"):
+        if "scored" in b.decode_headers(message.headers).coverage:
+            for row in b.decode(message.value).to_pylist():
+                key = row["pane"] * 10 + place.partition, row["member"], row["source"]
+                assert key not in found
+                found[key] = row["cells"], row["counts"]
+    return found
 
 
 def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> None:
@@ -125,6 +152,18 @@ def test_a_run_is_told_to_a_person_with_its_curve_and_its_models(loop: Loop) -> 
     assert f"models: {len(story.members)}" in told
     assert story.episodes[0]["id"] in told
     assert any("\u2801" <= sign <= "\u28ff" for sign in told)
+
+
+def test_the_episodes_of_a_run_are_shown_with_what_followed(loop: Loop, tmp_path: Path) -> None:
+    found, page = stories(loop.log), io.StringIO()
+    assert list(found) == [each["id"] for each in report(loop.log).episodes]
+    for each in found.values():
+        Console(file=page, width=160).print(drawn(each))
+    assert "training" in page.getvalue()
+    write_all(found, "pumps", tmp_path / "pages")
+    for name, each in found.items():
+        assert each.episode.reason in (tmp_path / "pages" / f"{name}.html").read_text("utf-8")
+    assert any(each.consequence.startswith("announced: pool") for each in found.values())
 
 
 def test_a_run_without_a_model_is_told_too() -> None:

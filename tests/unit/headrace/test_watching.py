@@ -172,6 +172,13 @@ def test_a_message_that_this_version_cannot_read_is_left_out_and_counted(topic: 
     assert rig.watcher.look().unreadable == 4
 
 
+def test_an_open_episode_is_told_with_its_kind() -> None:
+    rig, page = Rig(), io.StringIO()
+    rig.say("drift", episode("opened").model_copy(update={"kind": "bad_data"}))
+    Console(file=page, width=120).print(rendered(rig.watcher.look()))
+    assert "e1 (bad data): the loss rose" in page.getvalue()
+
+
 def test_a_snapshot_is_json_and_can_be_shown_at_every_stage() -> None:
     rig = Rig()
     for topic, told in (("decisions", DECISION), ("models", POOL), ("drift", episode("opened"))):

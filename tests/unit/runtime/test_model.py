@@ -9,7 +9,8 @@ import pytest
 import skops.io
 from sklearn.preprocessing import FunctionTransformer
 
-from runtime.model import OUTPUT, ModelRefused, fetch, load
+from runtime.artefact import ModelRefused
+from runtime.model import OUTPUT, fetch, load
 from runtime.store import Store
 from schemas import batch as b
 from schemas.artefact import MANIFEST, MODEL, WARMUP, Manifest, sha256

@@ -8,7 +8,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from schemas.cloudevents import CONTENT_TYPE, EnvelopeError, Form, decode, encode, type_of
-from schemas.messages import MESSAGES, Message, Prediction, Wish
+from schemas.messages import MESSAGES, DriftEpisode, Message, Prediction, Wish
 from tests.unit.schemas.test_messages import EXAMPLES
 
 WISH = Wish(id="w1", kind="retrain", subject="shop", who="ada", reason='"new" prices')
@@ -27,6 +27,17 @@ def test_an_envelope_comes_back_as_it_was_sent() -> None:
     assert envelope.time == "2024-01-01T00:00:00.000Z"
     assert envelope.dataschema == "urn:headrace:schemas/wish/1"
     assert envelope.read(Wish) == envelope.message() == WISH
+
+
+def test_an_earlier_version_is_read_where_the_newer_one_covers_it_and_no_other_is() -> None:
+    episode = EXAMPLES[1]
+    for version, readable in ((1, True), (2, True), (3, False)):
+        value, headers = encode(episode, id="e", source="/s", type=f"headrace.drift-episode.v{version}")
+        if readable:
+            assert decode(value, headers).read(DriftEpisode) == decode(value, headers).message() == episode
+        else:
+            with pytest.raises(EnvelopeError, match=r"is a headrace.drift-episode.v3, not a headrace.drift-episode.v2"):
+                decode(value, headers).read(DriftEpisode)
 
 
 def test_attributes_that_are_not_given_are_absent_not_null() -> None:

@@ -15,6 +15,8 @@ from schemas.messages import (
     Pool,
     Prediction,
     Source,
+    Statistic,
+    StreamChange,
     Wish,
     moment,
     rfc3339,
@@ -49,6 +51,21 @@ EXAMPLES: tuple[Message, ...] = (
         positions={"examples/0": 8},
         reason="the loss of member 2 rose from 0.20 to 0.50",
         epoch=4,
+        streams=(
+            StreamChange(
+                name="_loss",
+                kind="loss",
+                share=1,
+                effect=0.7,
+                start=NOON,
+                bins=("<= 0.5", "> 0.5"),
+                before=(80, 20),
+                after=(60, 60),
+                source="events/2",
+            ),
+        ),
+        history=(Statistic(at=NOON, value=-0.5),),
+        recurs=1,
     ),
     Member(
         model="shop",
@@ -123,7 +140,8 @@ def test_unknown_fields_are_ignored_inside_blocks_too() -> None:
 @pytest.mark.parametrize("model", MESSAGES, ids=lambda model: model.what)
 def test_every_field_is_described(model: type[Message]) -> None:
     assert [n for n, field in model.model_fields.items() if not field.description] == []
-    assert all(field.description for field in (*Source.model_fields.values(), *Cause.model_fields.values()))
+    blocks = (Source, Cause, StreamChange, Statistic)
+    assert all(field.description for block in blocks for field in block.model_fields.values())
 
 
 def test_a_message_cannot_be_changed() -> None:
@@ -151,6 +169,22 @@ def test_a_leader_and_an_anchor_are_members() -> None:
     for change in ({"leader": 9}, {"anchor": 9}, {"weights": {1: 1.0}}):
         with pytest.raises(ValidationError, match="member"):
             Pool.model_validate({**pool, **change})
+
+
+def test_a_histogram_counts_each_bin_before_and_after_and_is_finite() -> None:
+    stream = EXAMPLES[1].model_dump()["streams"][0]
+    for wrong in ({"after": (1,)}, {"before": (1, 2, 3)}, {"effect": float("nan")}, {"share": 1.1}):
+        with pytest.raises(ValidationError):
+            StreamChange.model_validate({**stream, **wrong})
+
+
+def test_pictures_have_a_size_that_fits_a_message() -> None:
+    episode = EXAMPLES[1].model_dump()
+    for field, most in (("streams", 5), ("history", 120)):
+        full = episode[field] * most
+        assert len(getattr(DriftEpisode.written(**{**episode, field: full}), field)) == most
+        with pytest.raises(ValidationError):
+            DriftEpisode.written(**{**episode, field: [*full, *episode[field]]})
 
 
 def test_a_dead_letter_survives_its_headers() -> None:

@@ -94,6 +94,7 @@ def test_every_key_of_the_language_parses() -> None:
 def test_defaults_are_those_of_the_design() -> None:
     spec = parse(SMALL)
     assert (spec.drift.pane, spec.drift.lateness, spec.drift.settle) == (60_000, 60_000, 1_000)
+    assert (spec.drift.false_alarms, spec.drift.seasonality) == (Rate(count=1, per_ms=30 * 86_400_000), ())
     assert (spec.training.min_rows, spec.training.window) == (2_000, 20_000)
     assert spec.training.cooldown == 600_000
     assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
@@ -108,8 +109,6 @@ def test_defaults_are_those_of_the_design() -> None:
         ("task: binary", "task: multiclass"),
         ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
-        ("seasonality: []", "seasonality: [hour_of_day]"),
-        ("pane: 1m", "false_alarms: 1 per 30d"),
         ("estimator: hist_gradient_boosting", "estimator: 'package:Class'"),
         ("metric: log_loss", "metric: brier"),
         ("name: blend, members: 1", "name: champion, alpha: 0.05"),

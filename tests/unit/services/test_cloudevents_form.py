@@ -9,8 +9,7 @@ from runtime.settings import ServiceSettings
 from schemas.cloudevents import Form, decode
 from schemas.messages import Cause, Decision, DriftEpisode, Member, Pool
 from schemas.pipeline import parse, template
-from services.drift.domain.concept import Change
-from services.drift.domain.episodes import Episode, Standing, Transition
+from services.drift.domain.evidence import Episode, Transition
 from services.drift.handler.saying import Sayings
 from services.training.domain.triggers import Trigger
 from services.training.saying import Saying
@@ -18,8 +17,22 @@ from tests.unit.schemas.test_messages import EXAMPLES
 
 MEMBER = next(each for each in EXAMPLES if isinstance(each, Member))
 POOL = next(each for each in EXAMPLES if isinstance(each, Pool))
-EPISODE = Episode("concept-1", 1, 4, 70_000, Change(100, 50, 0.1, 0.5, 60_000, 150))
-TRANSITION = Transition(Standing(1, None, EPISODE, 1), 4, 70_000, "the error rose", opened=EPISODE)
+EPISODE = Episode(
+    id="concept-1",
+    family="concept",
+    kind="concept",
+    cause="",
+    anchor=1,
+    pane=4,
+    at=70_000,
+    start=60_000,
+    detector="adwin",
+    statistic=0.4,
+    threshold=0.002,
+    rows=50,
+    reason="the error rose",
+)
+TRANSITION = Transition("concept", 4, 70_000, "the error rose", opened=EPISODE)
 
 
 def stored(said: Outgoing) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas import cloudevents
+from schemas.judged import JUDGED, Judged
 from schemas.messages import Decision, DriftEpisode, Member, Pool, Wish, moment
 from schemas.pipeline import Pipeline, parse
 from services.training.handler import Training
@@ -121,18 +123,32 @@ class Loop:
         for partition in range(self.partitions):
             self.write(partition, labelled(0, 0), watermark)
 
-    def episode(self, name: str, start: int, detected: int, epoch: int = 1, kind: str = "concept") -> None:
-        """A drift episode; start and detection are indices of rows."""
-        said = DriftEpisode.written(
-            id=name, state="opened", family="loss", kind=kind, anchor=1, detector="adwin", statistic=1.0,
-            threshold=0.1, detected_at=moment(detected * STEP), estimated_start=moment(start * STEP),
-            rows=detected - start, positions={}, reason="it changed", epoch=epoch,
-        )  # fmt: skip
-        value, headers = cloudevents.encode(said, id=name, source="/headrace/shop/drift")
+    def episode(
+        self, name: str, start: int, detected: int, epoch: int = 1, kind: str = "concept", **fields: object
+    ) -> None:
+        """A drift episode opens; start and detection are indices of rows."""
+        self._drift(name, detected, start=start, detected=detected, epoch=epoch, kind=kind, **fields)
+
+    def judged(self, index: int, fact: str = "", epoch: int = 1) -> None:
+        """The judge has passed the time of a row; its newest fact has this id."""
+        said = Judged(epoch, index * STEP, fact)
+        self.broker.append(Place("state", 0), msgspec.json.encode(said), JUDGED)
+
+    def end(self, name: str, start: int, detected: int, at: int, kind: str = "bad_data", **fields: object) -> None:
+        """It closes when the time of row `at` is passed."""
+        self._drift(name, at, start=start, detected=detected, kind=kind, state="closed", **fields)
+
+    def _drift(self, name: str, at: int, *, start: int, detected: int, **fields: object) -> None:
+        said = DriftEpisode.written(**{
+            "id": name, "state": "opened", "family": "loss", "anchor": 1, "detector": "adwin", "statistic": 1.0,
+            "threshold": 0.1, "detected_at": moment(detected * STEP), "estimated_start": moment(start * STEP),
+            "rows": detected - start, "positions": {}, "reason": "it changed", "epoch": 1, **fields,
+        })  # fmt: skip
+        value, headers = cloudevents.encode(said, id=name, source="/headrace/shop/drift", time=moment(at * STEP))
         self.broker.append(Place("drift", 0), value, name.encode(), headers)
 
-    def wish(self, name: str, kind: str = "retrain") -> None:
-        said = Wish.written(id=name, kind=kind, subject="shop", who="ann", reason="to see")
+    def wish(self, name: str, kind: str = "retrain", subject: str = "shop") -> None:
+        said = Wish.written(id=name, kind=kind, subject=subject, who="ann", reason="to see")
         value, headers = cloudevents.encode(said, id=name, source="/headrace/shop/operator")
         self.broker.append(Place("operator", 0), value, b"shop", headers)
 

@@ -1,0 +1,1 @@
+"""`headrace drift`: what changed, drawn, and what followed from it."""

@@ -1,0 +1,133 @@
+"""`headrace operator release|retrain`: what a person wishes, on the topic `operator`, with a name and a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.drift.command import wanted
+from headrace.drift.reading import Story, stories
+from headrace.errors import RunFailed, WrongUse
+from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
+from headrace.output import Output
+from headrace.reach import require_kafka
+from headrace.sending import Publisher
+from headrace.settings import user
+from runtime.clock import SystemClock
+from runtime.kafka import KafkaCarrier
+from runtime.ports import Clock, Outgoing
+from schemas import cloudevents
+from schemas.messages import Wish, moment
+from schemas.pipeline import load
+
+OPERATOR = "operator"
+BLOCKING = "bad_data"
+
+app = typer.Typer(
+    help="""Wish something of the services: release, retrain. The ledger tells who, why, and what came of it.
+
+    For example:
+
+      headrace operator retrain --reason "prices changed on Monday"
+    """,
+    no_args_is_help=True,
+)
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")]
+WhoOption = Annotated[
+    str | None, typer.Option("--who", help="Who wishes it.", show_default="the name of the user who runs this")
+]
+
+
+@app.command()
+def release(
+    episode: Annotated[str, typer.Argument(metavar="EPISODE", help="Id of an open episode of bad data.")],
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Let rows into datasets again that an episode of bad data holds back. Rows of before stay out.
+
+    For example:
+
+      headrace operator release 3f1a0c52d7e94b68 --reason "the new unit is right, the models shall learn it"
+    """
+    wish = _wish("release", episode, who, reason)
+    with _way(pipeline, brokers) as (name, way):
+        blocking(stories(way.log), episode)
+        send(way, name, wish, SystemClock())
+    _tell(Output(machine=json), wish, f"headrace drift show {episode}")
+
+
+@app.command()
+def retrain(
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Fit now, on the rows that are labelled so far, whether the world changed or not.
+
+    The fit serves if it passes the check of every fit. It does not wait for the cool-down, but the budget counts it.
+
+    For example:
+
+      headrace operator retrain --reason "prices changed on Monday" --who ada
+    """
+    wish = _wish("retrain", load(pipeline).pipeline, who, reason)
+    with _way(pipeline, brokers) as (name, way):
+        send(way, name, wish, SystemClock())
+    _tell(Output(machine=json), wish, "headrace status")
+
+
+def blocking(found: dict[str, Story], name: str) -> Story:
+    """The open episode of bad data of that id.
+
+    Raises:
+        RunFailed: There is none, it is of another kind, or it is over.
+    """
+    story = wanted(found, name)
+    if story.episode.kind != BLOCKING:
+        raise RunFailed(
+            f"episode {name} is one of {story.kind}: only bad data holds rows back, so nothing is to release"
+        )
+    if story.closed is not None:
+        raise RunFailed(f"episode {name} is over since {story.ended} ({story.closed.reason}): nothing is to release")
+    return story
+
+
+def send(way: Publisher, pipeline: str, wish: Wish, clock: Clock) -> None:
+    """Write a wish and wait until it is on the log."""
+    source, now = cloudevents.source_of(pipeline, OPERATOR), moment(clock.now())
+    value, headers = cloudevents.encode(wish, id=wish.id, source=source, subject=wish.subject, time=now)
+    way.publish([Outgoing(OPERATOR, 0, value, wish.subject.encode(), headers)])
+    way.confirm()
+
+
+def _wish(kind: str, subject: str, who: str | None, reason: str) -> Wish:
+    if not reason.strip():
+        raise WrongUse("--reason is empty: say why, whoever reads the ledger will want to know")
+    return Wish.written(id=secrets.token_hex(8), kind=kind, subject=subject, who=who or user(), reason=reason)
+
+
+@contextlib.contextmanager
+def _way(pipeline: Path, brokers: str) -> Iterator[tuple[str, KafkaCarrier]]:
+    spec = load(pipeline)
+    require_kafka(brokers)
+    with contextlib.closing(KafkaCarrier(brokers, spec.pipeline, OPERATOR)) as way:
+        yield spec.pipeline, way
+
+
+def _tell(output: Output, wish: Wish, next_command: str) -> None:
+    output.give(wish.model_dump(mode="json"))
+    output.say(f"wish {wish.id}: {wish.kind} {wish.subject}, by {wish.who}\n\n  {next_command}    tells what follows")

@@ -1,0 +1,99 @@
+"""Whose turn it is: every trigger that waits, with the rows that it has to wait for.
+
+| kind of an episode | fit |
+|---|---|
+| concept | on the rows since its probable start, when `drift.settle` of them are labelled |
+| covariate, prediction, label, recurring | early: at once, on the window as labelled so far |
+| bad_data, any other | none |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from schemas.messages import Cause, DriftEpisode
+from services.training.domain.quarantine import epoch_ms
+from services.training.domain.rows import BEGINNING
+from services.training.domain.triggers import Retry, State, Trigger
+from services.training.domain.window import Window
+
+EARLY = frozenset({"covariate", "prediction", "label", "recurring"})
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a cause waits for.
+
+    Attributes:
+        cause: What it is.
+        rows: Labelled rows that it needs.
+        since: Least label time of the rows that it wants.
+        known: Event time at which it was certain.
+        story: What is told when its fit begins; empty for nothing.
+    """
+
+    cause: Cause
+    rows: int
+    since: int = BEGINNING
+    known: int = BEGINNING
+    story: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The rules of one pipeline.
+
+    Attributes:
+        first: Id of the cause of the first fit.
+        min_rows: Labelled rows of the first fit, and the least for an early one.
+        settle: Labelled rows since the start of a concept change.
+    """
+
+    first: str
+    min_rows: int
+    settle: int
+
+    def triggers(self, state: State, window: Window, episodes: Iterable[DriftEpisode]) -> Iterator[Trigger]:
+        """The triggers that have their rows; those of operators need none."""
+        yield from (wished(name, at) for name, at in state.wishes.items())
+        for need in self._needs(state, episodes):
+            ready = _ready(need, state, window)
+            if ready is not None:
+                yield Trigger(need.cause, max(ready, need.known), need.since, story=need.story)
+
+    def held_up(self, state: State, window: Window, episodes: Iterable[DriftEpisode]) -> Iterator[Trigger]:
+        """The triggers that would have their rows, were it not for bad data."""
+        for need in self._needs(state, episodes) if window.quarantined else ():
+            ready = _ready(need, state, window, quarantined=True)
+            if ready is not None and _ready(need, state, window) is None:
+                yield Trigger(need.cause, max(ready, need.known), need.since)
+
+    def _needs(self, state: State, episodes: Iterable[DriftEpisode]) -> Iterator[Need]:
+        if self.first not in state.done:
+            yield Need(Cause(kind="first", id=self.first), self.min_rows)
+        for episode in episodes:
+            if episode.id not in state.done:
+                yield from self._of(episode)
+
+    def _of(self, episode: DriftEpisode) -> Iterator[Need]:
+        cause, known = Cause(kind="drift", id=episode.id), epoch_ms(episode.detected_at)
+        if episode.kind == "concept":
+            yield Need(cause, self.settle, epoch_ms(episode.estimated_start), known)
+        elif episode.kind in EARLY:
+            yield Need(cause, self.min_rows, known=known, story=_story(episode))
+
+
+def wished(name: str, at: int) -> Trigger:
+    """The trigger of an operator's wish."""
+    return Trigger(Cause(kind="operator", id=name), at, urgent=True)
+
+
+def _ready(need: Need, state: State, window: Window, *, quarantined: bool = False) -> int | None:
+    retry = state.retries.get(need.cause.id, Retry(BEGINNING, need.rows))
+    return window.ready(retry.rows, need.since, retry.after, quarantined=quarantined)
+
+
+def _story(episode: DriftEpisode) -> str:
+    knew = "" if episode.recurs is None else f"; member {episode.recurs} knew this world"
+    return f"{episode.reason}{knew}"
