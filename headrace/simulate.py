@@ -13,6 +13,7 @@ from rich.progress import track
 
 from headrace.drift.document import write_all
 from headrace.drift.reading import stories
+from headrace.errors import WrongUse
 from headrace.files import Input, Options, messages, read
 from headrace.loop import PARTITIONS, SOURCES, Loop, memory_broker
 from headrace.options import PIPELINE, JsonOption, PipelineOption
@@ -24,6 +25,7 @@ from runtime.memory import VirtualClock
 from runtime.model import fetch
 from runtime.references import References
 from runtime.store import Store
+from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, load
 from services.drift.handler.counting import Counter
 from services.drift.handler.judging import Judge
@@ -64,6 +66,8 @@ def simulate(
       headrace simulate elec2.csv.gz --start 1996-05-07T00:00:00Z --every 30m --label-delay 48rows --json
     """
     spec = load(pipeline)
+    if (reason := several_owners(spec, partitions)) is not None:
+        raise WrongUse(reason)
     options = Options.of(time=time, start=start, every=every, label=label, delay=label_delay)
     output = Output(machine=json)
     frame = read(file)

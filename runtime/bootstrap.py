@@ -19,6 +19,7 @@ from runtime.kafka_admin import TopicShape, topic_admin
 from runtime.ports import Clock
 from runtime.settings import ServiceSettings, read
 from runtime.specification import PLACE, announce, refuse_breaks
+from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, PipelineError, load
 from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic, physical
 
@@ -84,9 +85,11 @@ def bootstrap(
         clock: Whose time the announcement carries.
 
     Raises:
-        WrongSetup: No broker answers, an existing topic does not fit, or the pipeline runs with a specification that
-            this one must not replace. Nothing was made then.
+        WrongSetup: No broker answers, an existing topic does not fit, windows have no owner, or the pipeline runs with
+            a specification that this one must not replace. Nothing was made then.
     """
+    if (reason := several_owners(spec, partitions)) is not None:
+        raise WrongSetup(reason)
     wanted = {topic.physical(spec.pipeline): _shape(topic, spec, partitions, event_partitions) for topic in TOPICS}
     with topic_admin(brokers) as admin:
         existing = admin.existing(wanted)

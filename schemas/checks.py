@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from schemas.spec import Pipeline
 
-__all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "suggestion", "windowed"]
+__all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "several_owners", "suggestion", "windowed"]
 
 SHARES = frozenset({"mean", "std"})
 """What is wrong of labels of which only one kind comes."""
@@ -119,7 +119,6 @@ def _features(spec: Pipeline) -> Iterator[Problem]:
         try:
             if isinstance(text, dict):
                 window = windows.read(text, kinds)
-                yield from _owned(spec, name)
                 yield from _of_labels(spec, name, window)
             else:
                 sql.compile_text(text, kinds)
@@ -129,10 +128,20 @@ def _features(spec: Pipeline) -> Iterator[Problem]:
             yield ("features", name), f"{text!r}: {error}"
 
 
-def _owned(spec: Pipeline, name: str) -> Iterator[Problem]:
-    if spec.events.entity is None and spec.windows.per == "entity":
-        mend = "add events.entity, or `windows: {per: partition}` for one window per partition"
-        yield ("features", name), f"a window is per entity, and events.entity is not given: {mend}"
+def several_owners(spec: Pipeline, partitions: int) -> str | None:
+    """What is wrong where several partitions would each have a window of their own and nobody asked for that.
+
+    Args:
+        spec: The pipeline.
+        partitions: P, which only its log knows.
+    """
+    if partitions == 1 or spec.windows.per == "partition" or spec.events.entity is not None or not windowed(spec):
+        return None
+    return (
+        f"features.{next(iter(windowed(spec)))}: a window is per entity, events.entity is not given, and {partitions} "
+        "partitions would have one window each: add events.entity, write `windows: {per: partition}` if that is meant, "
+        "or run with one partition"
+    )
 
 
 def _of_labels(spec: Pipeline, name: str, window: windows.Window) -> Iterator[Problem]:

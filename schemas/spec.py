@@ -131,7 +131,7 @@ class WindowsSpec(Spec):
     """State of the window features."""
 
     per: Literal["entity", "partition"] = Field(
-        default="entity", description="Owner of a window; one per partition depends on how rows are spread."
+        default="entity", description="Owner of a window; without events.entity write `partition`, or run with one."
     )
     entities: int = Field(
         default=1_000_000, ge=1, description="Most entities kept per partition; rows of more have no windows."
@@ -280,6 +280,11 @@ class Pipeline(Spec):
     def longest_window(self) -> int:
         """How far a feature looks back, late rows and whole panes included, milliseconds; 0: none does."""
         return max((each.reach(self.drift.lateness) for each in windowed(self).values()), default=0)
+
+    @property
+    def windows_by_entity(self) -> bool:
+        """Whether an entity owns a window; else its partition does."""
+        return self.windows.per == "entity" and self.events.entity is not None
 
     @cached_property
     def classes(self) -> tuple[bool | str, ...]:

@@ -222,3 +222,15 @@ def test_no_kafka_at_the_address_ends_with_2_and_says_how_to_start_one(unique: s
     assert "no Kafka answers at 127.0.0.1:1" in done.stderr
     assert "headrace kafka start" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_windows_without_owner_are_refused_where_several_partitions_would_each_have_one() -> None:
+    shared = parse("""
+pipeline: shared
+task: binary
+events: {id: order, time: at, fields: {at: {type: timestamp}, price: {type: number}}}
+labels: {id: order, time: known, field: back, type: boolean, horizon: 1h}
+features: {day: {mean: price, over: 24h}}
+""")
+    with pytest.raises(WrongSetup, match=r"features\.day: a window is per entity.*2 partitions.*or run with one"):
+        bootstrap("127.0.0.1:1", shared, partitions=2)  # nobody is there to be asked

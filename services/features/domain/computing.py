@@ -38,7 +38,7 @@ class Computation:
         self._identified = identified(spec)
         self._windowed = {name: each for name, each in windowed(spec).items() if not each.labels}
         self._of_labels = {name: each for name, each in windowed(spec).items() if each.labels}
-        self._lateness, self._limits = spec.drift.lateness, spec.windows
+        self._lateness, self._limits, self._by_entity = spec.drift.lateness, spec.windows, spec.windows_by_entity
         self._windows: dict[int, Windows] = {}
         self._labels: dict[int, LabelWindows] = {}
         self.schema = pa.schema([*IDENTITY, *feature_columns(spec).items()])
@@ -54,7 +54,7 @@ class Computation:
 
     def begin(self, partition: int) -> None:
         """Begin with a partition whose windows have seen nothing."""
-        limit = self._limits.entities if self._limits.per == "entity" else 1
+        limit = self._limits.entities if self._by_entity else 1
         if self._windowed:
             self._windows[partition] = Windows(self._windowed, self._lateness, limit)
         if self._of_labels:
@@ -120,4 +120,4 @@ class Computation:
 
     def _owners(self, batch: pa.RecordBatch) -> pa.Array:
         """Whose windows the rows or labels are in."""
-        return batch.column(b.ENTITY) if self._limits.per == "entity" else pa.repeat("", batch.num_rows)
+        return batch.column(b.ENTITY) if self._by_entity else pa.repeat("", batch.num_rows)

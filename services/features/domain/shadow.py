@@ -57,7 +57,7 @@ class Shadow:
 
     def __init__(self, spec: Pipeline, partition: int, share: float) -> None:
         self._partition, self._share, self._reach = partition, share, spec.longest_window
-        self._per_entity = spec.windows.per == "entity"
+        self._per_entity = spec.windows_by_entity
         self._computation = Computation(spec)
         self._computation.begin(partition)
         self._clock, self._warm = NEVER, NEVER + 1

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.checks import windowed
+from schemas.checks import several_owners, windowed
 from schemas.pipeline import Pipeline, PipelineError, load, parse, template
 from schemas.quantities import Rate, milliseconds, rate
 from schemas.windows import AGGREGATES
@@ -242,11 +242,14 @@ def test_windows_over_labels_have_all_aggregates_and_a_field_of_that_name_comes_
     assert not windowed(parse(named))["hour"].labels
 
 
-def test_windows_need_an_owner() -> None:
+def test_windows_need_an_owner_where_there_are_several_partitions() -> None:
     windowed = SMALL + "  day: {mean: price, over: 24h}\n"
-    with pytest.raises(PipelineError, match=r"add events\.entity, or `windows"):
-        parse(windowed)
-    assert parse(windowed + "windows: {per: partition}\n").feature_types["day"] == "number"
+    assert "add events.entity, write `windows: {per: partition}`" in (several_owners(parse(windowed), 4) or "")
+    assert "features.day" in (several_owners(parse(windowed), 4) or "")
+    assert several_owners(parse(windowed), 1) is None
+    assert not parse(windowed).windows_by_entity
+    assert several_owners(parse(windowed + "windows: {per: partition}\n"), 4) is None
+    assert several_owners(parse(SMALL), 4) is None
 
 
 def test_the_longest_window_holds_whole_panes_and_late_rows() -> None:

@@ -6,13 +6,14 @@ from runtime.fold import Fold
 from runtime.memory import MemoryBroker
 from runtime.ports import Place
 from schemas import batch as b
-from schemas.pipeline import Pipeline
+from schemas.pipeline import Pipeline, parse
 from tests.unit.services.features.world import (
     ABSENT,
     HORIZON,
     LATENESS,
     REVISED,
     SPEC,
+    TEXT,
     P,
     Process,
     broker,
@@ -41,6 +42,20 @@ def test_features_are_computed_row_by_row_and_keep_their_identity() -> None:
         "double",
         "land",
     ]
+
+
+def test_without_an_entity_a_partition_owns_its_windows() -> None:
+    text = TEXT.replace("  double:", "  before: {count: '*', over: 24h}\n  double:")
+    assert "entity:" not in text
+    counts = []
+    for spec in (parse(text), parse(f"{text}windows: {{per: partition}}\n")):
+        on = broker()
+        for n in range(10):
+            on.append(Place("events", 0), event(n, 1000 * n, amount=n))
+        drain(*everybody(on, spec=spec))
+        counts.append({row["_event_id"]: row["before"] for row in rows(on, "features")})
+    assert counts[0] == counts[1]
+    assert 1 in counts[0].values()
 
 
 def test_an_event_and_its_label_become_one_example() -> None:
