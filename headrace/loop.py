@@ -13,6 +13,8 @@ from schemas.topics import TOPICS
 
 PARTITIONS = 4
 SOURCES = 6
+TURN = 400
+"""Messages between two rounds of the services: how far they may lag behind the stream."""
 
 
 def memory_broker(clock: VirtualClock, partitions: int = PARTITIONS, sources: int = SOURCES) -> MemoryBroker:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from headrace.following import whole
-from headrace.loop import Loop, memory_broker
+from headrace.loop import TURN, Loop, memory_broker
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.ports import LogReader, Message, Place
 from runtime.references import References
@@ -20,9 +20,6 @@ from schemas.pipeline import Pipeline
 from services.drift.handler.counting import Counter
 from services.drift.handler.judging import Judge
 from services.training.handler import Training
-
-TURN = 400
-"""Messages between two rounds of the services."""
 
 
 def repeat(broker: MemoryBroker, place: Place, message: Message) -> None:

@@ -15,7 +15,7 @@ from headrace.drift.document import write_all
 from headrace.drift.reading import stories
 from headrace.errors import WrongUse
 from headrace.files import Input, Options, messages, read
-from headrace.loop import PARTITIONS, SOURCES, Loop, memory_broker
+from headrace.loop import PARTITIONS, SOURCES, TURN, Loop, memory_broker
 from headrace.options import PIPELINE, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.replay import DelayOption, EveryOption, FileArgument, LabelOption, StartOption, TimeOption
@@ -33,9 +33,6 @@ from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 from services.serving.handler import Serving
 from services.training.handler import Training
-
-TURN = 400
-"""Messages between two rounds of the services: how far they may lag behind the stream."""
 
 RATE = 2_000.0
 """Messages per virtual second: what the clock tells ingestion of idle sources."""
