@@ -48,6 +48,11 @@ class Judge:
         return [each for watch in self.watches.values() for each in watch.release(episode)]
 
     @property
+    def anchor(self) -> int:
+        """The oldest member that a family is judged by; 0 before the first. No older one is asked for again."""
+        return min(watch.standing.anchor for watch in self.watches.values())
+
+    @property
     def since(self) -> tuple[int, int]:
         """Panes of event time and of label time from which on a resumed judge has to be shown everything again."""
         return min(self.watches[each].since for each in EVENTS), min(self.watches[each].since for each in LABELS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 References: TypeAlias = Callable[[int], Reference | None]
 """The reference of a member, always the same; None where its artefact has none."""
 
-MOST_WORLDS = 4
+MOST_MEMBERS, MOST_WORLDS = 8, 4
 ACROSS: tuple[Family, ...] = ("features", "label")
 """Families whose earlier anchors are asked; outputs and losses of one member tell nothing of another's."""
 
@@ -42,6 +42,7 @@ class Ruler:
     def __init__(self, family: Family, rules: Rules, references: References, standing: Standing) -> None:
         self._family, self._rules, self._references = family, rules, references
         self.standing = standing
+        self._earlier: Mapping[int, Reference] = {}
         self.own = standing.current = self._reference(standing.anchor)
         known = references(standing.anchor) if standing.anchor else None
         self._width = known.bins.cells if known is not None else -1
@@ -134,13 +135,33 @@ class Ruler:
     def _archive(self) -> list[tuple[int, Reference]]:
         """Members and the worlds that they knew, but for the one in force."""
         state = self.standing
-        found = [(member, self._reference(member)) for member in state.members]
-        for world in state.worlds:
-            reference = self._reference(world.anchor)
-            found.append((world.anchor, None if reference is None else pooled(reference.bins, world.counts)))
-        if not state.own:
+        known = self._known_worlds()
+        found = [(member, known[member]) for member in state.members if member in known]
+        worlds = [(each.anchor, each.counts) for each in state.worlds if each.anchor in known]
+        found += [(member, pooled(known[member].bins, counts)) for member, counts in worlds]
+        if not state.own and self.own is not None:
             found.append((state.anchor, self.own))
-        return [(member, reference) for member, reference in found if reference is not None]
+        return found
+
+    def _known_worlds(self) -> dict[int, Reference]:
+        """What each anchor knew of the family, without panes: asked at an alarm, so it must be at hand by then."""
+        own = {} if self.own is None else {self.standing.anchor: pooled(self.own.bins, self.own.pooled)}
+        return {**self._earlier, **own}
+
+    def _keep(self, known: Mapping[int, Reference]) -> None:
+        """Have at hand what the archive names."""
+        named = self._named()
+        self._earlier = {member: reference for member, reference in known.items() if member in named}
+
+    def _named(self) -> set[int]:
+        return {*self.standing.members, *(each.anchor for each in self.standing.worlds)}
+
+    def inherit(self, before: Ruler) -> None:
+        """Take over the archive of the anchor before, and put that anchor into it."""
+        old = before.standing
+        known = (*old.members, old.anchor) if old.anchor else ()
+        self.standing.members, self.standing.worlds = known[-MOST_MEMBERS:], before.worlds()
+        self._keep(before._known_worlds())
 
     def worlds(self) -> tuple[World, ...]:
         """Those of the archive, and the one in force if the stream itself has taught it."""
@@ -152,6 +173,10 @@ class Ruler:
     def resume(self, standing: Standing, monitor: bytes | None) -> None:
         """Go on with what a checkpoint holds; without a monitor's bytes nothing is judged."""
         self.standing = standing
+        asked = {
+            member: self._reference(member) for member in (*standing.members, *(w.anchor for w in standing.worlds))
+        }
+        self._keep({member: pooled(each.bins, each.pooled) for member, each in asked.items() if each is not None})
         if monitor is None:
             self.monitor = None
             return

@@ -32,7 +32,6 @@ NEW_ANCHOR = "a new anchor answers"
 RIGHT_AGAIN = "the data is right again"
 RELEASED = "released by an operator"
 
-MOST_MEMBERS = 8
 NAMED, LONGEST_WAIT = 100, 60
 """Rows, or panes, behind an alarm of the features with which it is given its name."""
 DOUBT = 20.0
@@ -194,13 +193,12 @@ class Watch:
 
     def _switched(self, pane: PaneCounts) -> list[Transition]:
         """A newer member answers."""
-        state, worlds = self.standing, self._ruler.worlds()
-        closed = [self._closed(pane.pane, NEW_ANCHOR)] if state.episode is not None else []
+        before = self._ruler
+        closed = [self._closed(pane.pane, NEW_ANCHOR)] if before.standing.episode is not None else []
         self._begin(pane.anchor)
-        self.standing.history = state.history
+        self.standing.history = before.standing.history
         if self.family in ACROSS:
-            known = (*state.members, state.anchor) if state.anchor else ()
-            self.standing.members, self.standing.worlds = known[-MOST_MEMBERS:], worlds
+            self._ruler.inherit(before)
         if self._witness is not None:
             self._witness.restart(Since(pane.pane))
         return closed

@@ -9,7 +9,6 @@ import msgspec
 from runtime.errors import NEW_GENERATION, HoleFound
 from runtime.stage import Decoded
 from schemas.bins import Bins
-from schemas.reference import Reference
 from services.drift.domain.evidence import Transition
 from services.drift.domain.judge import Judge
 from services.drift.domain.lanes import Lanes
@@ -37,7 +36,7 @@ class Intake:
         partitions: Of drift-counts.
         pane: Length of a pane in milliseconds.
         judge: Who judges the panes.
-        reference: Of a member; None for one without.
+        bins: Of a member; None for one without. A transient error would lose panes: they are at hand.
         positions: What `positions` said when the judge's checkpoint was made.
     """
 
@@ -46,10 +45,10 @@ class Intake:
         partitions: int,
         pane: int,
         judge: Judge,
-        reference: Callable[[int], Reference | None],
+        bins: Callable[[int], Bins | None],
         positions: Positions,
     ) -> None:
-        self._pane, self._judge, self._reference = pane, judge, reference
+        self._pane, self._judge, self._bins = pane, judge, bins
         self._scored = Sums(partitions, self._cells, judge.watches["features"].standing.anchor)
         self._examples = Merge(partitions, pane)
         self._positions = positions
@@ -121,10 +120,6 @@ class Intake:
         """From where a restart reads again that begins with what was judged by now."""
         self.unkept = 0
         return self._positions
-
-    def _bins(self, member: int) -> Bins | None:
-        known = self._reference(member)
-        return None if known is None else known.bins
 
     def _cells(self, member: int) -> int:
         known = self._bins(member)

@@ -2,7 +2,9 @@
 
 Panes are judged when the slowest partition has closed them, in merged order, so that any number of partitions and any
 interleaving give the same episodes. Nothing here waits for a message on `models`: the rows name the member, whose
-reference is fetched when they do; the announced pool only has to agree with that rule.
+reference is fetched when they do; the announced pool only has to agree with that rule. Nothing is fetched while panes
+are judged, for they would be lost where the store is away: what they may need is held from intake on, and what the
+archive names from the restart on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from runtime.ports import LogReader, Outgoing, Place, Polled
 from runtime.references import References
 from runtime.stage import Decoded, decode
 from schemas import cloudevents
+from schemas.bins import Bins
 from schemas.cloudevents import Form
 from schemas.judged import JUDGED, Judged
 from schemas.messages import Pool, Wish
@@ -66,10 +69,11 @@ class Judge:
         drift = self._spec.drift
         self._checkpoint = checkpoint
         self._told: int | None = None
+        self._held: dict[int, Reference | None] = {}
         self._families = Families(Rules(drift.pane, drift.settle, drift.false_alarms), self._reference)
         if checkpoint.families:
             self._families.resume(checkpoint.families)
-        self._intake = Intake(partitions, drift.pane, self._families, self._reference, checkpoint.positions)
+        self._intake = Intake(partitions, drift.pane, self._families, self._bins, checkpoint.positions)
         self._sayings = Sayings(self._spec, self._form)
         self._announced = Announced()
 
@@ -94,8 +98,7 @@ class Judge:
     def handle(self, polled: Sequence[Polled]) -> Iterator[Sequence[Outgoing]]:
         """Facts and decision of each transition, in one list each, then a checkpoint, which also comes now and then."""
         counts = [(run.partition, _counts(run)) for run in polled if run.topic == COUNTS]
-        for version in sorted({each for _, run in counts for message in run for each in members(message)}):
-            self._reference(version)  # the store may be away: before anything is taken in
+        self._hold({version for _, run in counts for message in run for version in members(message)})
         for run in (run for run in polled if run.topic == MODELS):
             self._hear(run)
         for partition, message in ((partition, message) for partition, run in counts for message in run):
@@ -103,6 +106,7 @@ class Judge:
         moved = [self._move(*each) for each in self._intake.judge()]
         for episode in (episode for run in polled if run.topic == SEAT for episode in _released(run)):
             moved += [self._move(each, {}) for each in self._families.release(episode)]
+        self._held = {version: each for version, each in self._held.items() if version > self._families.anchor}
         yield from moved
         # Behind them: said again after a crash they are known, but a checkpoint without them would hide them for ever.
         if moved or self._intake.unkept >= KEPT_PANES:
@@ -134,10 +138,23 @@ class Judge:
         self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, families)
         return self._checkpoint.outgoing()
 
+    def _hold(self, versions: set[int]) -> None:
+        """Have the references that panes of these members may ask for, before any of them is taken in."""
+        for version in sorted(versions):
+            if version > self._families.anchor and version not in self._held:
+                self._held[version] = self._reference(version)
+
     def _reference(self, version: int) -> Reference | None:
+        return self._held[version] if version in self._held else self._references.get(version, self._reader)
+
+    def _bins(self, version: int) -> Bins | None:
+        return self._references.bins(version, self._reader)
+
+    @property
+    def _reader(self) -> LogReader:
         if self._log is None:
             raise Transient("this judge does not lead yet")
-        return self._references.get(version, self._log)
+        return self._log
 
     def _hear(self, run: Polled) -> None:
         """What is announced, but for what a controller says that was replaced."""

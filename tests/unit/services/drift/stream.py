@@ -14,6 +14,7 @@ from runtime.references import References
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
+from schemas.bins import Bins
 from schemas.pipeline import parse, template
 from schemas.reference import Reference
 from schemas.spec import Pipeline
@@ -72,6 +73,9 @@ class Unreferenced(References):
     """Members of which nobody announced anything: nothing but errors is judged."""
 
     def get(self, version: int, models: LogReader) -> Reference | None:  # noqa: ARG002
+        return None
+
+    def bins(self, version: int, models: LogReader) -> Bins | None:  # noqa: ARG002
         return None
 
 
