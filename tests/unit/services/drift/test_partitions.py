@@ -135,7 +135,7 @@ class Crew:
             most = self._draw.choice([1, 3, 500])
             workers.append(begin(on_publish=crash_at(writes), max_messages=most))
         worker = self._draw.choice(workers)
-        if self._draw.random() < 0.04:
+        if self._draw.random() < 0.08:
             self._lose(workers, worker, "left")
             return
         try:
@@ -165,7 +165,7 @@ def disturbed(partitions: int, seed: int) -> tuple[Drift, Crew]:
     left = {partition: list(each) for partition, each in messages(partitions).items()}
     while waiting := [partition for partition in left if left[partition]]:
         for partition in draw.sample(waiting, draw.randint(1, len(waiting))):
-            count = draw.randint(1, 4)
+            count = draw.randint(1, 2 + partitions // 16)
             for message in left[partition][:count]:
                 append(drift, partition, message)
                 if draw.random() < 0.1:
