@@ -210,6 +210,8 @@ class _Counter:
         self._octaves = codes.octaves([bins.streams[index].lowest for index in self._magnitude])
         self._others = [(index, self._coded(bins.streams[index])) for index in self._given("category", "classes")]
         self._scores, self._inputs = self._components()
+        order = [*self._numeric, *self._scores, *self._magnitude, *(index for index, _ in self._others)]
+        self._first = bins.offsets[np.array(order, np.intp)]
 
     def _given(self, *kinds: Kind) -> list[int]:
         streams = enumerate(self._bins.streams)
@@ -246,30 +248,29 @@ class _Counter:
             shift: Of each row, the first cell of its pane.
             panes: Number of panes.
         """
-        size = panes * self._bins.cells
-        found = [np.empty(0, np.intp)]
-        for streams, coded in self._codes(rows):
-            index = coded.astype(np.intp)
-            index += self._bins.offsets[streams, None]
-            index += shift
-            if streams is self._scores and self._fresh is not None:
-                index = index[:, self._fresh[rows]]
-            found.append(index.ravel())
-        return np.bincount(np.concatenate(found), minlength=size).reshape(panes, -1)
+        size, begin = panes * self._bins.cells, 0
+        cells = self._first[:, None] + shift
+        for coded in self._codes(rows):
+            cells[begin : begin + len(coded)] += coded
+            begin += len(coded)
+        if self._fresh is not None:
+            scores = slice(len(self._numeric), len(self._numeric) + len(self._scores))
+            cells[scores, ~self._fresh[rows]] = size  # nowhere
+        return np.bincount(cells.ravel(), minlength=size + 1)[:size].reshape(panes, -1)
 
-    def _codes(self, rows: slice) -> Iterator[tuple[list[int], npt.NDArray[np.integer]]]:
-        """Streams, and the bin of each of their values, shape (streams, rows)."""
+    def _codes(self, rows: slice) -> Iterator[npt.NDArray[np.integer]]:
+        """The bin of each value, shape (streams, rows); numbers, scores, magnitudes, then the others."""
         if self._numeric:
             ranks = codes.ranks(self._matrix[:, rows], self._edges)
-            yield self._numeric, ranks
+            yield ranks
             if self._scores:
-                yield self._scores, self._scored(ranks)
+                yield self._scored(ranks)
         if self._magnitude:
-            yield self._magnitude, codes.magnitudes(self._measured[:, rows], self._octaves)
-        for index, coded in self._others:
-            yield [index], coded[None, rows]
+            yield codes.magnitudes(self._measured[:, rows], self._octaves)
+        for _, coded in self._others:
+            yield coded[None, rows]
 
     def _scored(self, ranks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         index = ranks[self._inputs].astype(np.intp)
         index += (np.arange(len(index)) * codes.RANKS)[:, None]
-        return codes.ranks(self._loadings @ self._normal.take(index), self._score_edges)
+        return codes.ranks(codes.product(self._loadings, self._normal.take(index)), self._score_edges)

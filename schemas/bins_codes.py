@@ -32,6 +32,9 @@ EXPONENTS = 2_048
 BIAS = 1_023
 BELOW_EXPONENT = 52
 
+ALONE = 1 << 17
+"""Multiplications for which OpenBLAS wakes no thread: half its limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -75,6 +78,19 @@ def ranks(values: Values, edges: npt.NDArray[np.float64]) -> Codes:
         found += above.view(np.uint8)
     np.not_equal(values, values, out=above)
     found += above.view(np.uint8) * np.uint8(RANKS - 1)
+    return found
+
+
+def product(left: Values, right: Values) -> Values:
+    """The matrix product, in pieces that the linear algebra library computes alone.
+
+    It shares what is larger among threads, and where the cores have other work, as they do here, these wait for each
+    other a hundred times as long as they compute.
+    """
+    found = np.empty((left.shape[0], right.shape[1]), left.dtype)
+    step = max(1, ALONE // max(1, left.size))
+    for start in range(0, right.shape[1], step):
+        np.matmul(left, right[:, start : start + step], out=found[:, start : start + step])
     return found
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bins import FEW_CELLS, LABEL, LOSS, PREDICTION, QUALITY, Bins, Column, Counts, UnknownStreamError
-from schemas.bins_codes import MAGNITUDES, NEW, OTHER, RANKS
+from schemas.bins import CHUNK, FEW_CELLS, LABEL, LOSS, PREDICTION, QUALITY, Bins, Column, Counts, UnknownStreamError
+from schemas.bins_codes import ALONE, MAGNITUDES, NEW, OTHER, RANKS, product
 from schemas.bins_learning import edges, learn
 from schemas.spec import FeatureType
 
@@ -197,3 +197,26 @@ def test_many_panes_are_counted_as_each_of_them_alone() -> None:
         alone = {name: column.take(chosen) for name, column in given.items()}
         assert found[pane].tolist() == counted(LEARNT, alone).tolist()
     assert found.sum() == LEARNT.count(given, np.zeros(rows, np.int64), 1).sum()
+
+
+@given(st.integers(1, 20), st.integers(1, 130), st.integers(0, 3), st.integers(-2, 2), st.integers(0, 9))
+@settings(deadline=None, max_examples=30)
+def test_a_product_in_pieces_is_the_product_to_the_bit(
+    components: int, features: int, pieces: int, rest: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = max(0, pieces * (ALONE // (components * features)) + rest)
+    left = random.integers(-2_048, 2_049, (components, features))
+    right = random.integers(-64, 65, (features, rows))
+    found = product(left.astype(np.float32), right.astype(np.float32))
+    assert np.array_equal(found, (left @ right).astype(np.float32))
+
+
+def test_long_columns_are_counted_as_their_rows_one_by_one() -> None:
+    rows = 2 * CHUNK + 5
+    given, pane = columns(rows, 3), np.random.default_rng(2).integers(0, 3, rows)
+    apart = np.zeros((3, LEARNT.cells), np.int64)
+    for start in range(0, rows, 61):
+        part = slice(start, start + 61)
+        apart += LEARNT.count({name: each[part] for name, each in given.items()}, pane[part], 3)
+    assert np.array_equal(LEARNT.count(given, pane, 3), apart)
