@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from headrace.drift.reading import advice
 from headrace.following import places, whole
 from runtime.fold import Fold
 from runtime.ports import LogReader, Message, Place
@@ -54,6 +55,7 @@ class Report:
         members: Fits that were announced, oldest first.
         episodes: Drift episodes, by opening.
         swaps: Judged row at which each pool first answered.
+        advice: What the judge of drift says of how it is set.
     """
 
     events: int
@@ -67,6 +69,7 @@ class Report:
     members: list[dict[str, Any]]
     episodes: list[dict[str, Any]]
     swaps: dict[int, int]
+    advice: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -90,6 +93,7 @@ def report(log: LogReader) -> Report:
         members=members(log),
         episodes=episodes(log),
         swaps=_swaps(judged),
+        advice=advice(log),
     )
 
 

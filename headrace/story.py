@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headrace.drift.pages import notes
 from headrace.drift.reading import kind_of
 from headrace.output import Output
 from headrace.plot import Frame, plot
@@ -20,7 +21,8 @@ WIDTH, HEIGHT = 90, 12
 def tell(output: Output, report: Report) -> None:
     """Say everything."""
     output.give(report.as_json())
-    output.say(Group(_summary(report), *([curve(report)] if report.curve else []), _members(report), _episodes(report)))
+    told = [_summary(report), *([curve(report)] if report.curve else []), _members(report), _episodes(report)]
+    output.say(Group(*told, notes(report.advice)))
 
 
 def curve(report: Report) -> RenderableType:

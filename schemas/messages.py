@@ -258,6 +258,7 @@ Step = Literal[
     "skewed",
     "quarantined",
     "released",
+    "advised",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]

@@ -10,7 +10,7 @@ import typer
 
 from headrace.drift import pages
 from headrace.drift.document import document, write
-from headrace.drift.reading import Story, stories
+from headrace.drift.reading import Story, advice, stories
 from headrace.errors import RunFailed
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
@@ -46,10 +46,11 @@ def list_episodes(
       headrace drift list --json | jq -r 'select(.state == "open") | .id'
     """
     output = Output(machine=json)
-    _, found = _read(pipeline, brokers)
+    _, found, advised = _read(pipeline, brokers)
     for each in found.values():
         output.give(pages.line(each))
     output.say(pages.table(found.values()))
+    output.say(pages.notes(advised))
 
 
 @app.command()
@@ -72,7 +73,7 @@ def show(
       headrace drift show 3f1a0c52d7e94b68 --html episode.html
     """
     output = Output(machine=json)
-    name, found = _read(pipeline, brokers)
+    name, found, _ = _read(pipeline, brokers)
     story = wanted(found, episode)
     output.give(story.as_json())
     output.say(pages.page(story))
@@ -94,8 +95,8 @@ def wanted(found: dict[str, Story], name: str) -> Story:
     raise RunFailed(f"there is no drift episode {name!r}: they are kept for {BY_NAME['drift'].days} days; {there}")
 
 
-def _read(pipeline: Path, brokers: str) -> tuple[str, dict[str, Story]]:
+def _read(pipeline: Path, brokers: str) -> tuple[str, dict[str, Story], list[str]]:
     spec = load(pipeline)
     require_kafka(brokers)
     with contextlib.closing(KafkaLog(brokers, spec.pipeline, "drift")) as log:
-        return spec.pipeline, stories(log)
+        return spec.pipeline, stories(log), advice(log)

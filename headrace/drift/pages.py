@@ -50,6 +50,11 @@ def table(stories: Iterable[Story]) -> RenderableType:
     return found if found.row_count else Text("no drift episode")
 
 
+def notes(advised: Iterable[str]) -> RenderableType:
+    """What the judge advises, a line each."""
+    return Group(*(Text(f"drift: {printable(each)}", "yellow") for each in advised))
+
+
 def page(story: Story) -> RenderableType:
     """Everything about an episode."""
     parts: list[RenderableType] = [_facts(story)]

@@ -74,6 +74,11 @@ def stories(log: LogReader) -> dict[str, Story]:
     return found
 
 
+def advice(log: LogReader) -> list[str]:
+    """What the judge says of how it is set: that panes hold too few rows."""
+    return [each.reason for each in _decisions(log) if each.step == "advised" and each.service == "drift"]
+
+
 def _episodes(log: LogReader) -> list[tuple[str | None, DriftEpisode]]:
     """What judges said, each with its event time, but for judges that were replaced; foreign messages are left out."""
     episodes, epoch = [], 0

@@ -8,6 +8,7 @@ import msgspec
 
 from runtime.ports import LogReader, Message, Outgoing, Place
 from runtime.tail import windows
+from services.drift.domain.density import Density
 from services.drift.handler.intake import Positions
 
 KEY = b"drift/judge"
@@ -23,11 +24,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
         epoch: Counts the leaders; lower ones are void.
         positions: From where counts are read again.
         families: What each family knows; none at the very beginning.
+        density: How many rows panes hold.
     """
 
     epoch: int = 0
     positions: Positions = Positions()
     families: dict[str, bytes] = {}
+    density: Density = Density()
 
     def outgoing(self) -> Outgoing:
         """The message that keeps it."""

@@ -9,6 +9,8 @@ import msgspec
 from runtime.errors import NEW_GENERATION, HoleFound
 from runtime.stage import Decoded
 from schemas.bins import Bins
+from services.drift.domain.density import Density
+from services.drift.domain.door import OK
 from services.drift.domain.evidence import Transition
 from services.drift.domain.judge import Judge
 from services.drift.domain.lanes import Lanes
@@ -38,6 +40,7 @@ class Intake:
         judge: Who judges the panes.
         bins: Of a member; None for one without. A transient error would lose panes: they are at hand.
         positions: What `positions` said when the judge's checkpoint was made.
+        density: What was known then of how many rows panes hold.
     """
 
     def __init__(
@@ -47,11 +50,12 @@ class Intake:
         judge: Judge,
         bins: Callable[[int], Bins | None],
         positions: Positions,
+        density: Density,
     ) -> None:
         self._pane, self._judge, self._bins = pane, judge, bins
         self._scored = Sums(partitions, self._cells, judge.watches["features"].standing.anchor)
         self._examples = Merge(partitions, pane)
-        self._positions = positions
+        self._positions, self.density = positions, density
         self._since = judge.since[1]
         self._next: dict[int, int] = {}
         self.unkept = 0
@@ -81,6 +85,7 @@ class Intake:
         """Judge what all partitions have closed."""
         for pane in self._scored.settle():
             self.unkept += 1
+            self.density = self.density.behind(pane.pane, int(pane.quality[:, OK].sum()))
             for moved in self._judge.events(pane):
                 yield moved, self._scored.through(moved.pane)
         anchor = self._judge.watches["concept"].standing.anchor

@@ -25,6 +25,7 @@ from schemas.bins import Bins
 from schemas.cloudevents import Form
 from schemas.judged import JUDGED, Judged
 from schemas.messages import Pool, Wish
+from schemas.quantities import duration
 from schemas.reference import Reference
 from schemas.spec import Pipeline
 from services.drift.domain.evidence import Transition
@@ -73,7 +74,8 @@ class Judge:
         self._families = Families(Rules(drift.pane, drift.settle, drift.false_alarms), self._reference)
         if checkpoint.families:
             self._families.resume(checkpoint.families)
-        self._intake = Intake(partitions, drift.pane, self._families, self._bins, checkpoint.positions)
+        known = checkpoint.positions, checkpoint.density
+        self._intake = Intake(partitions, drift.pane, self._families, self._bins, *known)
         self._sayings = Sayings(self._spec, self._form)
         self._announced = Announced()
 
@@ -83,7 +85,7 @@ class Judge:
         last = newest(log)
         sayings = Sayings(self._spec, self._form)
         epoch = max(last.epoch, sayings.remember(log)) + 1
-        self._begin(Checkpoint(epoch, last.positions, last.families), log.partitions(COUNTS))
+        self._begin(msgspec.structs.replace(last, epoch=epoch), log.partitions(COUNTS))
         self._sayings = sayings
         return [self._checkpoint.outgoing()]
 
@@ -103,7 +105,10 @@ class Judge:
             self._hear(run)
         for partition, message in ((partition, message) for partition, run in counts for message in run):
             self._intake.add(partition, message)
+        known = self._intake.density.known
         moved = [self._move(*each) for each in self._intake.judge()]
+        if not known and self._intake.density.known:
+            moved += self._advise()
         for episode in (episode for run in polled if run.topic == SEAT for episode in _released(run)):
             moved += [self._move(each, {}) for each in self._families.release(episode)]
         self._held = {version: each for version, each in self._held.items() if version > self._families.anchor}
@@ -132,10 +137,20 @@ class Judge:
                 log.info("episode_moved", extra=told)
         return self._sayings.say(transition, positions, self._checkpoint.epoch)
 
+    def _advise(self) -> list[list[Outgoing]]:
+        """Once the rate is known: which panes would hold enough rows, where these do not."""
+        drift, density = self._spec.drift, self._intake.density
+        better = density.better(drift.pane, drift.seasonality)
+        if better is None:
+            return []
+        rows = round(density.mean, 1)
+        log.warning("panes_sparse", extra={"rows_per_pane": rows, "mend": f"set drift.pane to {duration(better)}"})
+        return [self._sayings.advise(density, better)]
+
     def _keep(self) -> Outgoing:
         """The checkpoint of now."""
         positions, families = self._intake.positions(), self._families.checkpoint()
-        self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, families)
+        self._checkpoint = Checkpoint(self._checkpoint.epoch, positions, families, self._intake.density)
         return self._checkpoint.outgoing()
 
     def _hold(self, versions: set[int]) -> None:

@@ -8,13 +8,17 @@ from runtime.ports import LogReader, Outgoing, Place
 from schemas import cloudevents
 from schemas.batch import EVENTS
 from schemas.messages import Decision, DriftEpisode, Message, Scalar, Statistic, StreamChange, moment
+from schemas.quantities import duration
 from schemas.spec import Pipeline
+from services.drift.domain.density import FEWEST, Density
 from services.drift.domain.evidence import Episode, Transition
 from services.drift.domain.evidence import StreamChange as Change
 
 logger = logging.getLogger("headrace.drift")
 
 DRIFT = Place("drift", 0)
+PANE = "drift.pane"
+"""Subject of what is said of the setting."""
 TAIL = 64
 """Messages of the drift topic that are looked through after a restart; a crash leaves at most two to say again."""
 
@@ -29,6 +33,7 @@ class Sayings:
 
     def __init__(self, spec: Pipeline, form: cloudevents.Form = "structured") -> None:
         self._source, self._form = cloudevents.source_of(spec.pipeline, "drift"), form
+        self._pane = spec.drift.pane
         self._said: set[str] = set()
         self.newest = ""
         """Id of the newest fact; empty before the first."""
@@ -55,6 +60,26 @@ class Sayings:
         if transition.closed is not None:
             outgoing += self._tell(_closed(transition.closed, transition, positions, epoch), transition)
         return outgoing
+
+    def advise(self, density: Density, better: int) -> list[Outgoing]:
+        """That panes hold too few rows.
+
+        Args:
+            density: What they hold.
+            better: Length of those that would hold enough, milliseconds.
+        """
+        advised, time = duration(better), (density.last + 1) * self._pane
+        decision = Decision.written(
+            subject=PANE,
+            step="advised",
+            service="drift",
+            outcome=f"set {PANE} to {advised}",
+            reason=f"a pane of {duration(self._pane)} holds {density.mean:.1f} rows on average: panes of fewer than "
+            f"{FEWEST} are judged badly, and many of their episodes mean little. Set {PANE} to {advised}",
+            evidence={"rows_per_pane": round(density.mean, 2), "pane": duration(self._pane), "advised": advised},
+            time=moment(time),
+        )
+        return [self._event("decisions", decision, decision.id, decision.subject, time)]
 
     def _tell(self, episode: DriftEpisode, transition: Transition) -> list[Outgoing]:
         decision = _decision(episode, transition)
