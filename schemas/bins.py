@@ -9,7 +9,7 @@ Counts are flat: each stream has a run of `width` cells, in the order of the str
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -94,8 +94,17 @@ class Stream:
         if self.kind == "magnitude":
             powers = range(self.lowest, self.lowest + codes.OCTAVES)
             return (*(f"-2^{p}" for p in reversed(powers)), "0", *(f"2^{p}" for p in powers), "missing")
-        known = [f"<= {edge:.6g}" for edge in self.edges] + [f"> {self.edges[-1]:.6g}" if self.edges else "any"]
+        known = [*_ranges(self.edges), f"> {self.edges[-1]:.6g}" if self.edges else "any"]
         return (*known, *[""] * (codes.RANKS - 1 - len(known)), "missing")
+
+
+def _ranges(edges: Sequence[float]) -> Iterator[str]:
+    """A text for the bin below each edge; a value with a bin of its own lies between two neighbouring numbers."""
+    for below, edge, above in zip((-np.inf, *edges), edges, (*edges[1:], np.inf), strict=False):
+        if above == np.nextafter(edge, np.inf):
+            yield f"< {above:.6g}"
+        else:
+            yield f"= {edge:.6g}" if edge == np.nextafter(below, np.inf) else f"<= {edge:.6g}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,22 +58,23 @@ def curve(story: Story) -> str:
         y = _y((limit - low) / (high - low))
         body.append(f'<line class="threshold" x1="{LEFT}" x2="{_x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(f'<text x="{_x(1):.1f}" y="{y - 4:.1f}" text-anchor="end">threshold</text>')
-    for name, time in (("start", episode.estimated_start), ("detected", episode.detected_at)):
-        body += _moment(name, time, (time - first).total_seconds() / last)
+    moments = (("start", episode.estimated_start, 16), ("detected", episode.detected_at, 30))
+    for name, time, below in moments:  # each on a line of its own: they may lie close together
+        body += _moment(name, time, (time - first).total_seconds() / last, below)
     body.append(f'<polyline class="statistic" points="{line}"/>')
     for share, anchor, time in ((0.0, "start", first), (1.0, "end", episode.history[-1].at)):
-        body.append(f'<text x="{_x(share):.1f}" y="{_y(0) + 32:.1f}" text-anchor="{anchor}">{rfc3339(time)}</text>')
+        body.append(f'<text x="{_x(share):.1f}" y="{_y(0) + 48:.1f}" text-anchor="{anchor}">{rfc3339(time)}</text>')
     told = f"From {points[0][1]:.2f} to {points[-1][1]:.2f} over {len(points)} panes."
     return _svg("statistic", "Logarithm to base 10 of the statistic over time", told, body)
 
 
-def _moment(name: str, time: datetime, share: float) -> Iterator[str]:
+def _moment(name: str, time: datetime, share: float, below: int) -> Iterator[str]:
     if not 0 <= share <= 1:
         return
     x = _x(share)
     yield f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{_y(0):.1f}"/>'
     anchor = "end" if share > 1 / 2 else "start"
-    yield f'<text x="{x:.1f}" y="{_y(0) + 16:.1f}" text-anchor="{anchor}">{name} {rfc3339(time)[11:19]}</text>'
+    yield f'<text x="{x:.1f}" y="{_y(0) + below:.1f}" text-anchor="{anchor}">{name} {rfc3339(time)[11:19]}</text>'
 
 
 # --- the frame --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from headrace.drift.charts import curve, histogram
-from headrace.drift.pages import bins, decided, facts, heading
+from headrace.drift.pages import bins, decided, facts, little, movement, title
 from headrace.drift.reading import Story
 from headrace.errors import WrongUse
 from schemas.messages import StreamChange, rfc3339
@@ -51,14 +51,24 @@ def write(path: Path, text: str) -> None:
 
 
 def _streams(streams: Iterable[StreamChange]) -> Iterator[str]:
+    """Pictures and numbers of each stream; those that say little are folded, unless it is the first."""
     for number, stream in enumerate(streams, 1):
-        columns = ("bin", "rows before", "share before", "rows after", "share after")
-        rows = (
-            (each.name, f"{each.before:,}", f"{each.share_before:.2%}", f"{each.after:,}", f"{each.share_after:.2%}")
-            for each in bins(stream)
-        )
-        yield f"<h3>{escape(heading(stream))}</h3>\n{histogram(stream, number)}"
-        yield _numbers(_table(columns, rows))
+        body = "\n".join(_stream(stream, number))
+        name, told = escape(title(stream)), f'<span class="told">{escape(movement(stream))}</span>'
+        if number > 1 and little(stream):
+            yield f'<details class="little"><summary><b>{name}</b> {told}</summary>\n{body}\n</details>'
+        else:
+            yield f"<h3>{name}</h3>\n<p>{told}</p>\n{body}"
+
+
+def _stream(stream: StreamChange, number: int) -> Iterator[str]:
+    columns = ("bin", "rows before", "share before", "rows after", "share after")
+    rows = (
+        (each.name, f"{each.before:,}", f"{each.share_before:.2%}", f"{each.after:,}", f"{each.share_after:.2%}")
+        for each in bins(stream)
+    )
+    yield f'<div class="wide">{histogram(stream, number)}</div>'
+    yield _numbers(_table(columns, rows))
 
 
 def _statistic(story: Story) -> str:
@@ -66,7 +76,8 @@ def _statistic(story: Story) -> str:
     if len(history) < 2:  # noqa: PLR2004 - a point is no curve
         return "<p>The message holds no history of the statistic.</p>"
     rows = ((rfc3339(each.at), f"{each.value:.3f}") for each in history)
-    return f"{curve(story)}\n{_numbers(_table(('end of the pane', 'log10 of the statistic'), rows))}"
+    table = _table(("end of the pane", "log10 of the statistic"), rows)
+    return f'<div class="wide">{curve(story)}</div>\n{_numbers(table)}'
 
 
 def _numbers(table: str) -> str:

@@ -19,6 +19,8 @@ WIDTH, HEIGHT, BAR = 90, 10, 24
 ORDERED = frozenset({"numeric", "score", "loss", "magnitude"})
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BEFORE, AFTER = "cyan", "yellow"
+LITTLE_SHARE, LITTLE_EFFECT = 0.005, 0.2
+"""Of the statistic; in standard deviations, or total variation."""
 ADWIN = "adwin"
 """The test on the errors themselves: its figures are no logarithms."""
 
@@ -138,11 +140,26 @@ def bins(stream: StreamChange) -> list[Bin]:
     ]
 
 
+def title(stream: StreamChange) -> str:
+    """What a stream is."""
+    return f"{stream.name} ({stream.kind})"
+
+
 def heading(stream: StreamChange) -> str:
-    """A stream in a line: what it is, how much it says, how far it moved."""
+    """A stream in a line: what it is, and what it says."""
+    return f"{title(stream)}: {movement(stream)}"
+
+
+def little(stream: StreamChange) -> bool:
+    """Whether a stream says next to nothing."""
+    return stream.share < LITTLE_SHARE and abs(stream.effect) < LITTLE_EFFECT
+
+
+def movement(stream: StreamChange) -> str:
+    """How much a stream says, how far it moved, since when and where."""
     unit = " standard deviations" if stream.kind in ORDERED else " total variation"
     source = "" if stream.source is None else f", only in {stream.source}"
-    told = f"{stream.name} ({stream.kind}): {stream.share:.0%} of the statistic, effect {stream.effect:+.2f}{unit}"
+    told = f"{stream.share:.0%} of the statistic, effect {stream.effect:+.2f}{unit}"
     return f"{told}, since {rfc3339(stream.start)}{source}"
 
 

@@ -109,7 +109,7 @@ def by_counts(
     found = shapes(reference, since)
     if better(scene.family, found):
         return None, since.counts
-    verdict = triage(scene.family, found, scene.samples(reference, since))
+    verdict = triage(scene.family, found, scene.samples(reference, since), suspects[0].stream if suspects else None)
     changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
     source = changes[0].source
     where = "" if source is None else f", from source events/{source} alone"

@@ -62,26 +62,31 @@ class Verdict:
     culprits: tuple[int, ...] = ()
 
 
-def triage(family: Family, shapes: Sequence[Shape], samples: Sequence[Sequence[Shape]] = ()) -> Verdict:
+def triage(
+    family: Family, shapes: Sequence[Shape], samples: Sequence[Sequence[Shape]] = (), suspect: int | None = None
+) -> Verdict:
     """The name of a change.
 
     Args:
         family: That alarmed.
         shapes: All streams of the family, in the order of its bins.
         samples: The same of fewer rows, which the change may have spared less: the newest, those of each source.
+        suspect: Which stream the statistic owes most to.
     """
     if family == "features":
         every = [shapes, *samples]
         found = _missing(shapes, every) or _stuck(every) or _units(every) or _swaps(every) or _unknown(every)
-        return found or Verdict("covariate", "", _moved("the features", shapes))
+        return found or Verdict("covariate", "", _moved("the features", shapes, suspect))
     if family == "quality":
         return _quality(shapes)
     what = {"prediction": "the scores", "label": "the labels", "concept": "the losses of held-out rows"}[family]
-    return Verdict(KINDS[family], "", _moved(what, shapes))
+    return Verdict(KINDS[family], "", _moved(what, shapes, suspect))
 
 
-def _moved(what: str, shapes: Sequence[Shape]) -> str:
-    named = [each for each in shapes if each.stream.judged and each.stream.kind != "score"]
+def _moved(what: str, shapes: Sequence[Shape], suspect: int | None) -> str:
+    """Named is the suspect: rows that depend on each other look moved where nothing has. A component has no name."""
+    known = shapes if suspect is None or shapes[suspect].stream.kind == "score" else [shapes[suspect]]
+    named = [each for each in known if each.stream.judged and each.stream.kind != "score"]
     leading = max(named, key=lambda each: each.evidence, default=None)
     if leading is None:
         return f"{what} are no longer as in the reference"

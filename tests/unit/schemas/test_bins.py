@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.bins import CHUNK, FEW_CELLS, LABEL, LOSS, PREDICTION, QUALITY, Bins, Column, Counts, UnknownStreamError
+from schemas.bins import (
+    CHUNK,
+    FEW_CELLS,
+    LABEL,
+    LOSS,
+    PREDICTION,
+    QUALITY,
+    Bins,
+    Column,
+    Counts,
+    Stream,
+    UnknownStreamError,
+)
 from schemas.bins_codes import ALONE, MAGNITUDES, NEW, OTHER, RANKS, product
 from schemas.bins_learning import edges, learn
 from schemas.spec import FeatureType
@@ -171,6 +183,14 @@ def test_one_feature_or_none_can_be_counted_too() -> None:
 def test_every_bin_has_a_text() -> None:
     for stream in LEARNT.streams:
         assert len(stream.labels) == stream.width
+
+
+def test_a_value_with_a_bin_of_its_own_is_told_from_what_lies_around_it() -> None:
+    values = np.concatenate((np.full(60, 2.0), np.arange(3, 43) / 10))
+    stream = Stream("a", "features", "numeric", edges=edges(values))
+    known = [each for each in stream.labels if each]
+    assert {"< 2", "= 2", "missing"} <= set(known)
+    assert len(known) == len(set(known)) == len(stream.edges) + 2
 
 
 def test_an_unknown_stream_is_named() -> None:
