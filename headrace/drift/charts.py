@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from html import escape
+from itertools import pairwise
+from statistics import median
 
 from headrace.drift.pages import Bin, bins, heading, level, seconds, span
 from headrace.drift.reading import Story
@@ -18,6 +20,8 @@ WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 84
 GRID = 4
 LONGEST = 14
+GAP = 8
+"""Times the usual step between two points, from which on the curve is broken."""
 
 
 def histogram(stream: StreamChange, number: int) -> str:
@@ -52,20 +56,32 @@ def curve(story: Story) -> str:
     episode, points = story.episode, seconds(story.episode.history)
     (low, high), last = span(story), points[-1][0] or 1.0
     first = episode.history[0].at
-    line = " ".join(f"{_x(x / last):.1f},{_y((y - low) / (high - low)):.1f}" for x, y in points)
     body = [*_grid([(i / GRID, f"{low + (high - low) * i / GRID:.1f}") for i in range(GRID + 1)])]
     if (limit := level(story)) is not None:
         y = _y((limit - low) / (high - low))
         body.append(f'<line class="threshold" x1="{LEFT}" x2="{_x(1):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        body.append(f'<text x="{_x(1):.1f}" y="{y - 4:.1f}" text-anchor="end">threshold</text>')
+        body.append(f'<text x="{LEFT + 4}" y="{y - 4:.1f}">threshold</text>')
     moments = (("start", episode.estimated_start, 16), ("detected", episode.detected_at, 30))
     for name, time, below in moments:  # each on a line of its own: they may lie close together
         body += _moment(name, time, (time - first).total_seconds() / last, below)
-    body.append(f'<polyline class="statistic" points="{line}"/>')
+    for part in _unbroken(points):
+        line = " ".join(f"{_x(x / last):.1f},{_y((y - low) / (high - low)):.1f}" for x, y in part)
+        body.append(f'<polyline class="statistic" points="{line}"/>')
     for share, anchor, time in ((0.0, "start", first), (1.0, "end", episode.history[-1].at)):
         body.append(f'<text x="{_x(share):.1f}" y="{_y(0) + 48:.1f}" text-anchor="{anchor}">{rfc3339(time)}</text>')
     told = f"From {points[0][1]:.2f} to {points[-1][1]:.2f} over {len(points)} panes."
     return _svg("statistic", "Logarithm to base 10 of the statistic over time", told, body)
+
+
+def _unbroken(points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
+    """The stretches of the curve: where nothing was judged there is no line."""
+    steps = [after - before for (before, _), (after, _) in pairwise(points)]
+    usual, start = median(steps), 0
+    for end, step in enumerate(steps, 1):
+        if step > GAP * usual:
+            yield points[start:end]
+            start = end
+    yield points[start:]
 
 
 def _moment(name: str, time: datetime, share: float, below: int) -> Iterator[str]:
@@ -74,7 +90,8 @@ def _moment(name: str, time: datetime, share: float, below: int) -> Iterator[str
     x = _x(share)
     yield f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{_y(0):.1f}"/>'
     anchor = "end" if share > 1 / 2 else "start"
-    yield f'<text x="{x:.1f}" y="{_y(0) + below:.1f}" text-anchor="{anchor}">{name} {rfc3339(time)[11:19]}</text>'
+    told = f"{name} {time:%Y-%m-%d %H:%M}"
+    yield f'<text x="{x:.1f}" y="{_y(0) + below:.1f}" text-anchor="{anchor}">{told}</text>'
 
 
 # --- the frame --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from headrace.cli import run
 from headrace.drift import pages
 from headrace.drift.command import wanted
 from headrace.drift.document import document
-from headrace.drift.reading import Story, stories
+from headrace.drift.reading import Story, advice, stories
 from headrace.errors import RunFailed
 from runtime.memory import MemoryBroker, MemoryLog
 from runtime.ports import Place
@@ -73,8 +73,12 @@ class Rig:
         self.say("decisions", said, said.id)
 
     @property
+    def log(self) -> MemoryLog:
+        return MemoryLog(self._broker, "test")
+
+    @property
     def stories(self) -> dict[str, Story]:
-        return stories(MemoryLog(self._broker, "test"))
+        return stories(self.log)
 
     def noise(self) -> None:
         for topic in ("drift", "decisions"):
@@ -264,3 +268,27 @@ def test_without_a_broker_the_command_says_how_to_get_one(
     pipeline = str(tmp_path / "shop" / "pipeline.yaml")
     assert run(["drift", *command, "-p", pipeline, "--brokers", "127.0.0.1:1"]) == 2
     assert "no Kafka answers at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_where_nothing_was_judged_the_curve_is_broken() -> None:
+    rig = Rig()
+    minutes = [*range(10), *range(200, 210)]
+    rig.opened(history=tuple(Statistic(at=moment(NOON + each * MINUTE), value=1.0) for each in minutes))
+    assert document(rig.stories["e1"], "shop").count('<polyline class="statistic"') == 2
+
+
+def test_a_stream_that_says_next_to_nothing_is_folded_unless_it_is_the_first() -> None:
+    rig = Rig()
+    quiet = PRICE.model_copy(update={"share": 0.0, "effect": 0.01})
+    rig.opened(streams=(quiet, COLOUR, quiet.model_copy(update={"name": "size"})))
+    text = document(rig.stories["e1"], "shop")
+    assert [*re.findall("<h3>(.*?)</h3>", text)] == ["price (numeric)", "colour (category)"]
+    assert [*re.findall("<summary><b>(.*?)</b>", text)] == ["size (numeric)"]
+
+
+def test_what_the_judge_advises_stands_below_the_list() -> None:
+    rig = Rig()
+    rig.decided("drift.pane", "advised", "drift")
+    rig.decided("drift.pane", "advised", "drift")
+    rig.decided("e1", "fitted")
+    assert shown(pages.notes(advice(rig.log))) == "drift: because\n"
