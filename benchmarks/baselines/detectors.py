@@ -16,8 +16,8 @@ from benchmarks.drift_streams import BEFORE, REFERENCE, changed, normal, shaped
 Floats = npt.NDArray[np.float64]
 Detector = Callable[[Floats, Floats], list[int]]
 
-PIECE, MOST, SLOW_ROWS = 20_000, 200_000, 2_000
-"""Rows behind one reference, rows in all, and rows of the slowest."""
+PIECE, BEHIND, MOST, SLOW_ROWS = 20_000, 10_000, 200_000, 2_000
+"""Rows behind one reference, behind a change, in all, and of the slowest."""
 
 WINDOW, STEP, LEVEL = 1_000, 500, 0.05
 """Of the Kolmogorov-Smirnov test."""
@@ -94,5 +94,5 @@ def _baseline_rows(seed: int) -> tuple[Floats, Floats]:
 def _baseline_delay(detector: Detector, seed: int) -> float | None:
     random = np.random.default_rng(2_000 + seed)
     reference = shaped(normal(random, REFERENCE), random)
-    rows = changed("half_sigma", random)
+    rows = changed("half_sigma", random)[: BEFORE + BEHIND]
     return next((row + 1.0 - BEFORE for row in detector(reference, rows) if row >= BEFORE), None)
