@@ -29,6 +29,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from benchmarks import drift_streams as streams
+from benchmarks.baselines.alibi import alibi
 from benchmarks.baselines.detectors import adwin, compared
 from benchmarks.drift_concept import concept, median
 from benchmarks.drift_judged import episodes, found, rules
@@ -86,7 +87,7 @@ def measure(rows: int, seeds: int, data: Path, say: Callable[[str], None]) -> Re
         result |= recorded(data / f"{name}.csv.gz", name, say)
     say("speed")
     result["rows_per_core_second"] = speed()
-    return result | compared(rows, seeds, say)
+    return result | compared(rows, seeds, say) | alibi(say)
 
 
 def null(rows: int) -> Result:

@@ -78,7 +78,7 @@ def compared(rows: int, seeds: int, say: Callable[[str], None]) -> dict[str, flo
         result[f"{name}_false_alarms_per_100k"] = alarms * 1e5 / rows
         result[f"{name}_delay_half_sigma"] = float(np.median([np.inf if each is None else each for each in found]))
         result[f"{name}_rows_per_core_second"] = (rows + rows // PIECE * REFERENCE) / spent
-    say("kswin: speed alone; alibi-detect is no dependency of this project and is not compared")
+    say("kswin: speed alone")
     before, after = _baseline_rows(0)
     begun = time.process_time()
     kswin(before[:SLOW_ROWS], after[:SLOW_ROWS])
