@@ -161,7 +161,7 @@ def concept(seeds: int, say: Callable[[str], None]) -> Result:
     rows = len(WORLDS) * seeds * BEFORE
     return result | {
         "missed_concept": missed,
-        "episodes_while_changing": again.pop("hyperplane"),
+        "second_episodes_gradual": again.pop("hyperplane"),
         "second_episodes_concept": sum(again.values()),
         "concept_null_rows": rows,
         "concept_false_alarms_per_2m": alarms * 2e6 / rows,

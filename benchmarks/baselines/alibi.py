@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ def alibi(say: Callable[[str], None]) -> dict[str, float | None]:
     return dict(zip(keys, (*figures, found["rows_per_second"]), strict=True))
 
 
-def _run() -> dict[str, list[float | None]]:
+def _run() -> dict[str, Any]:
     random = np.random.default_rng(1_000)
     reference = shaped(normal(random, REFERENCE), random)
     centre, spread = np.nanmean(reference, 0), np.nanstd(reference, 0)
@@ -54,4 +55,5 @@ def _run() -> dict[str, list[float | None]]:
         )
         command = [str(PYTHON), "-m", "benchmarks.baselines.mmd", str(path)]
         done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT)
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
