@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 QUIX_STAMP := .venv/quix/.installed
+ALIBI_STAMP := .venv/alibi/.installed
 ASYNCAPI := tests/asyncapi
 NPM_STAMP := $(ASYNCAPI)/node_modules/.installed
 # Node and npm come from a wheel of the lock: a machine has Python and nothing else.
@@ -13,7 +14,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --require-hashes --onl
 LOCK_ARGS := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench mmd lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,11 +60,20 @@ $(QUIX_STAMP): requirements/quix.txt $(STAMP)
 bench: $(STAMP) $(QUIX_STAMP)  ## the benchmark beside plain Faust, Quix Streams and raw Kafka
 	$(BIN)/python -m benchmarks.pipeline
 
+$(ALIBI_STAMP): requirements/alibi.txt $(STAMP)
+	$(PYTHON) -m venv .venv/alibi
+	.venv/alibi/bin/python $(PIP_INSTALL) requirements/alibi.txt
+	@touch $@
+
+mmd: $(STAMP) $(ALIBI_STAMP)  ## the benchmark of drift, beside alibi-detect as well; its torch takes 6 GB of disk
+	$(BIN)/python -m benchmarks.drift
+
 lock: $(STAMP)  ## resolve all dependencies anew: the Python locks, the jars of the local Kafka, the AsyncAPI parser
 	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_ARGS) -c requirements/dev.txt --extra ingestion --extra features --extra serving \
 		--extra drift --extra training pyproject.toml -o requirements/services.txt
 	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade requirements/quix.in -o requirements/quix.txt
+	$(BIN)/uv pip compile $(LOCK_ARGS) --upgrade requirements/alibi.in -o requirements/alibi.txt
 	$(BIN)/python -m headrace.local_kafka.lock
 	rm -f $(ASYNCAPI)/package-lock.json
 	$(NODEJS) npm install --prefix $(ASYNCAPI) --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved

@@ -13,22 +13,25 @@ from pyarrow import csv
 from scipy.signal import lfilter
 from scipy.special import ndtr
 
-from schemas.bins import LABEL, LOSS, PREDICTION, QUALITY, Bins, Column, Counts
+from schemas.bins import LABEL, LOSS, PREDICTION, Bins, Column, Counts
 from schemas.bins_learning import learn
+from schemas.reasons import Reason
 from schemas.reference import Reference
 from schemas.spec import FeatureType
+from services.drift.domain.door import FATES
+from services.drift.domain.pane_counts import LATE, OK
 
 FEATURES = 20
 CATEGORY = "f18"
 TYPES: dict[str, FeatureType] = {f"f{i}": "number" for i in range(FEATURES)}
 MIXED: dict[str, FeatureType] = {**TYPES, CATEGORY: "category"}
-QUALITIES = ("ok", "late", "rejected")
-ERRORS, ODD, POSITIVES = 0.2, (0.99, 0.007, 0.003), 0.3
+ODD = {OK: 0.99, LATE: 0.007, str(Reason.WRONG_TYPE): 0.003}
+ERRORS, POSITIVES = 0.2, 0.3
 WARM_UP = 500
 TARGETS = ("class", "cnt", "casual", "registered", "instant", "dteday", "date", "batch")
 """What is no feature in the recorded streams: targets, and what only counts on."""
 
-REFERENCE, BEFORE, AFTER = 5_000, 5_000, 10_000
+REFERENCE, BEFORE, AFTER = 5_000, 5_000, 25_000
 """Rows of a reference, in front of a change, and behind it."""
 
 Floats = npt.NDArray[np.float64]
@@ -125,8 +128,12 @@ def with_roles(given: dict[str, Column], random: np.random.Generator) -> dict[st
         PREDICTION: random.beta(2, 5, rows),
         LOSS: (random.random(rows) < ERRORS).astype(float),
         LABEL: (random.random(rows) < POSITIVES).astype(float),
-        QUALITY: random.choice(len(QUALITIES), rows, p=ODD),
     }
+
+
+def fates(random: np.random.Generator, rows: int, pane: int) -> npt.NDArray[np.int64]:
+    """What became of rows at the door, shape (panes, FATES)."""
+    return random.multinomial(pane, [ODD.get(each, 0.0) for each in FATES], rows // pane)
 
 
 def real(path: Path) -> dict[str, Column]:
@@ -156,6 +163,6 @@ def reference(given: Mapping[str, Column], pane: int, types: Mapping[str, Featur
     """The reference of rows, with all the roles that they have."""
     rows = pa.record_batch({name: given[name] for name in types})
     roles = {name: np.asarray(given[name]) for name in (PREDICTION, LOSS) if name in given}
-    labels, quality = ("no", "yes") if LABEL in given else (), QUALITIES if QUALITY in given else ()
-    bins = learn(rows, types, roles.get(PREDICTION), roles.get(LOSS), labels, quality)
+    labels = ("no", "yes") if LABEL in given else ()
+    bins = learn(rows, types, roles.get(PREDICTION), roles.get(LOSS), labels)
     return Reference.of(bins, counted(bins, given, pane, learnt=True))

@@ -18,10 +18,17 @@ from services.drift.domain.counts_detector import (
     alternatives,
     log_dirichlet_multinomial,
 )
-from services.drift.domain.families import SHARES, Families, budget
+from services.drift.domain.door import FATES
+from services.drift.domain.families import SHARES, budget
+from services.drift.domain.judge import Judge
+from services.drift.domain.monitor import Monitor
+from services.drift.domain.pane_counts import PaneCounts
+from services.drift.domain.standing import WITNESSED, Rules
 from services.drift.domain.strata import concentrations
 from services.drift.domain.whitening import excess
+from services.drift.domain.witness import Errors
 
+RULES = Rules(60_000, 1_000, rate("1 per 30d"))
 KINDS: tuple[Kind, ...] = ("numeric", "score", "loss", "category", "classes")
 
 
@@ -98,13 +105,13 @@ def test_a_fall_of_the_loss_is_no_alarm_and_a_rise_is() -> None:
     counts = np.zeros((1, 17), np.int32)
     counts[0, :2] = 4_000, 1_000
     reference = Reference.of(Bins((Stream(LOSS, "concept", "loss", edges=(0.0, 1.0)),)), counts)
-    families = Families(reference, rate("1 per 30d"), 60_000)
+    monitor = Monitor(reference, "concept", RULES.threshold("concept"))
     rises = []
     for wrong in (2, 10):
         pane = np.zeros(17, np.int32)
         pane[:2] = 25 - wrong, wrong
-        families.monitors["concept"].restart()
-        rises.append([families.judge(pane, i)["concept"].alarm for i in range(200)])
+        monitor.restart()
+        rises.append([monitor.judge(pane, i).alarm for i in range(200)])
     assert not any(rises[0])
     assert rises[1].index(True) < 10
 
@@ -127,19 +134,23 @@ def test_the_budget_is_in_panes_or_in_rows() -> None:
     assert sum(SHARES.values()) == pytest.approx(1)
 
 
-def test_families_share_nothing_but_the_budget() -> None:
-    """A quiet family does not hide another's alarm, and an alarm's new reference leaves the others as they were."""
+def test_a_family_has_its_share_of_the_budget_and_the_counts_of_concept_half_of_it() -> None:
+    assert RULES.threshold("features") == pytest.approx(43_200 / SHARES["features"])
+    assert RULES.threshold("concept") == pytest.approx(43_200 / (SHARES["concept"] * WITNESSED))
+
+
+def test_a_quiet_family_does_not_hide_anothers_alarm() -> None:
     counts = np.zeros((1, 17 + 3), np.int32)
     counts[0, :2], counts[0, 17:] = (4_000, 1_000), (2_500, 2_500, 0)
     streams = Stream(LOSS, "concept", "loss", edges=(0.0, 1.0)), Stream(LABEL, "label", "classes", values=("no", "yes"))
-    reference = Reference.of(Bins(streams), counts)
-    families = Families(reference, rate("1 per 30d"), 60_000)
-    worse = np.zeros(20, np.int32)
-    worse[:2], worse[17:] = (13, 12), (13, 12, 0)
-    judged = [families.judge(worse, i) for i in range(10)]
-    assert judged[-1]["concept"].alarm
-    assert not judged[-1]["label"].alarm
-    before = families.monitors["label"].checkpoint()
-    families.settle("concept", reference)
-    assert families.monitors["label"].checkpoint() == before
-    assert families.monitors["concept"].judge(worse, 11).statistic < judged[-1]["concept"].statistic
+    judge = Judge(RULES, {1: Reference.of(Bins(streams), counts)}.get)
+    worse = np.zeros((1, 20), np.int32)
+    worse[0, :2], worse[0, 17:] = (13, 12), (13, 12, 0)
+    quality, nothing = np.zeros((1, len(FATES)), np.int64), np.empty(0)
+    found = [
+        moved.opened.family
+        for pane in range(10)
+        for moved in judge.labels(PaneCounts(pane, 1, (0,), worse, quality), Errors(nothing.astype(np.int64), nothing))
+        if moved.opened is not None
+    ]
+    assert found == ["concept"]
