@@ -24,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 TEN = float(np.log(10.0))
 NEWEST = 25
 """Rows of a pane, or of several, by which one value only is recognised."""
+MOVED = 20.0
+"""Contrast from which a stream's source counts: the others of an episode are told, but chance has placed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,11 @@ class Scene:
         """What came since the change began, if one stream's most unlikely stretch tells when that was."""
         judged = [i for i, each in enumerate(reference.bins.streams) if each.judged]
 
-        def evidence(each: Bucket) -> float:
+        def contrast(each: Bucket) -> float:
             found = shapes(reference, each)
-            return max(found[i].evidence for i in judged)
+            return max(found[i].contrast for i in judged)
 
-        return max(self.recent.behind(), key=evidence)
+        return max(self.recent.behind(), key=contrast)
 
     def samples(self, reference: Reference, since: Bucket) -> list[list[Shape]]:
         """The same streams of fewer rows: the newest, and those of each source since then."""
@@ -97,8 +99,14 @@ def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
         own = reference.counts[:, cells].astype(np.float64)
         sizes = own.sum(1, keepdims=True)
         chances = np.where(sizes > 0, own / np.maximum(sizes, 1), own.sum(0) / max(own.sum(), 1))
-        found.append(Shape(stream, share @ chances * own.sum(), rows.counts[cells].astype(np.float64)))
+        found.append(Shape(stream, share @ chances * _worth(share, sizes[:, 0]), rows.counts[cells].astype(np.float64)))
     return found
+
+
+def _worth(share: Floats, sizes: Floats) -> float:
+    """As how many rows of one stratum the reference speaks about rows of which each stratum has a share."""
+    sizes = np.where(sizes > 0, sizes, sizes.sum())
+    return float(1 / max((share**2 / np.maximum(sizes, 1)).sum(), 1 / max(sizes.sum(), 1)))
 
 
 def by_counts(
@@ -111,7 +119,8 @@ def by_counts(
         return None, since.counts
     verdict = triage(scene.family, found, scene.samples(reference, since))
     changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
-    source = changes[0].source
+    moved = {each.stream.name for each in found if each.contrast >= MOVED}
+    source = _common([changes[0], *(each for each in changes[1:] if each.name in moved)])
     where = "" if source is None else f", from source events/{source} alone"
     episode = Episode(
         id=named(scene.anchor, scene.family, scene.pane),
@@ -129,8 +138,15 @@ def by_counts(
         reason=verdict.reason + where,
         streams=changes,
         history=scene.history,
+        source=source,
     )
     return episode, since.counts
+
+
+def _common(changes: Sequence[StreamChange]) -> int | None:
+    """The source that alone has moved in each of them, None where there is no such one."""
+    sources = {each.source for each in changes}
+    return changes[0].source if len(sources) == 1 else None
 
 
 def by_witness(scene: Scene, reference: Reference | None, seen: Witnessed, suspects: Sequence[Suspect]) -> Episode:

@@ -82,7 +82,7 @@ def triage(family: Family, shapes: Sequence[Shape], samples: Sequence[Sequence[S
 
 def _moved(what: str, shapes: Sequence[Shape]) -> str:
     named = [each for each in shapes if each.stream.judged and each.stream.kind != "score"]
-    leading = max(named, key=lambda each: each.evidence, default=None)
+    leading = max(named, key=lambda each: each.contrast, default=None)
     if leading is None:
         return f"{what} are no longer as in the reference"
     by = "total variation" if leading.stream.kind in ("category", "classes") else "standard deviations"
