@@ -4,17 +4,21 @@
 * From a known row on another reason makes pumps need service. The measurements look as before: only what they mean
   changes (concept drift).
 * For some days one gateway sends the pressure in another unit (bad data from one source).
-* Bearings wear: vibration rises slowly, and means as little as before (covariate shift).
+* Bearings wear: vibration rises slowly, when it means nothing any more (covariate shift).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from headrace.rows import Delay, Options
 
 PUMPS = 40
 GATEWAYS = 4
@@ -43,21 +47,38 @@ WRONG, UNIT, GATEWAY = "pressure", 100.0, 1
 WORN, WEAR = "vibration", 2.0
 """What rises slowly, and by how many standard deviations in all."""
 
+STEP_MS = 24 * 60 * 60 * 1000 // DAY
+START_MS = round(datetime.fromisoformat("2026-01-01T00:00:00Z").timestamp() * 1000)
+OPTIONS = Options(start=START_MS, every=STEP_MS, delay=Delay(rows=300), prefix="reading-")
+
 Floats = npt.NDArray[np.float64]
-Columns = dict[str, Floats]
 NEVER = range(0)
 
 
-def readings(rows: int, change: int, seed: int, wrong: range = NEVER, wear: range = NEVER) -> pl.DataFrame:
-    """Rows with the columns of the demo's pipeline but the time.
+@dataclass(frozen=True, slots=True)
+class Course:
+    """In which rows what happens.
 
-    Args:
-        rows: How many.
-        change: The row from which on the labels mean something else.
-        seed: Of everything random.
+    Attributes:
+        change: First row with labels of another meaning.
+        known: A row by which that must have been found, and a model of the new world be there.
         wrong: Rows in which one gateway sends another unit.
         wear: Rows in which vibration rises; it stays up.
     """
+
+    change: int
+    known: int
+    wrong: range
+    wear: range
+
+
+def row_at(time: datetime) -> int:
+    """The row whose event time this is."""
+    return round((time.timestamp() * 1000 - START_MS) / STEP_MS)
+
+
+def readings(rows: int, change: int, seed: int, wrong: range = NEVER, wear: range = NEVER) -> pl.DataFrame:
+    """Rows with the columns of the demo's pipeline but the time; the same seed gives the same. See `Course`."""
     random, row = np.random.default_rng(seed), np.arange(rows)
     standard = {name: random.standard_normal(rows) for name in MEANS}
     old, new = _needs(standard, BEFORE), _needs(standard, AFTER)
@@ -66,14 +87,19 @@ def readings(rows: int, change: int, seed: int, wrong: range = NEVER, wear: rang
     standard[CYCLIC] += SWING * np.cos(2 * np.pi * row / DAY)
     standard[WORN] += WEAR * np.clip((row - wear.start) / max(len(wear), 1), 0, 1)
     columns = {name: _measured(name, values) for name, values in standard.items()}
-    bad = (np.array([gateway(pump) for pump in pumps]) == GATEWAY) & (row >= wrong.start) & (row < wrong.stop)
-    columns[WRONG] = np.where(bad, columns[WRONG] * UNIT, columns[WRONG]).round(3)
+    columns[WRONG] = np.where(_wrong(wrong, pumps), columns[WRONG] * UNIT, columns[WRONG]).round(3)
     return pl.DataFrame({"pump": pumps, **columns, "needs_service": label})
 
 
 def gateway(pump: str) -> int:
-    """The source that a pump's readings come from: the partition of its key."""
+    """The source that a pump's readings come from."""
     return crc32(pump.encode()) % GATEWAYS
+
+
+def _wrong(rows: range, pumps: list[str]) -> npt.NDArray[np.bool_]:
+    row, gateways = np.arange(len(pumps)), np.array([gateway(pump) for pump in pumps])
+    wrong: npt.NDArray[np.bool_] = (gateways == GATEWAY) & (row >= rows.start) & (row < rows.stop)
+    return wrong
 
 
 def _needs(standard: Mapping[str, Floats], weights: Mapping[str, float]) -> npt.NDArray[np.bool_]:

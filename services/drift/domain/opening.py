@@ -22,8 +22,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TEN = float(np.log(10.0))
-NEWEST = 25
-"""Rows of a pane, or of several, by which one value only is recognised."""
+NEWEST, LATEST = 25, 100
+"""Rows of a pane, or of several, by which one value only is recognised; and another unit in one source."""
 MOVED = 20.0
 """Contrast from which a stream's source counts: the others of an episode are told, but chance has placed them."""
 
@@ -82,12 +82,23 @@ class Scene:
         return max(self.recent.behind(), key=contrast)
 
     def samples(self, reference: Reference, since: Bucket) -> list[list[Shape]]:
-        """The same streams of fewer rows: the newest, and those of each source since then."""
-        behind = [each for each in self.recent.behind() if each.strata.sum() >= NEWEST]
-        newest = behind[:1] if behind and behind[0].first > since.first else []
-        _, counts = self.recent.by_source(since.first)
-        apart = [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
+        """The same streams of fewer rows: the newest, and those of each source since then and among the latest.
+
+        Older panes lie together, so the likeliest start may be before the change: what came last is bad throughout.
+        """
+        newest, latest = (self._last(rows, since) for rows in (NEWEST, LATEST))
+        apart = [part for each in (since, *latest) for part in self._apart(each)]
         return [shapes(reference, each) for each in newest + apart]
+
+    def _last(self, rows: int, since: Bucket) -> list[Bucket]:
+        """The shortest stretch of so many rows, where that is shorter than what came since then."""
+        enough = [each for each in self.recent.behind() if each.strata.sum() >= rows]
+        return enough[:1] if enough and enough[0].first > since.first else []
+
+    def _apart(self, since: Bucket) -> list[Bucket]:
+        """The rows of each source since then; none where there is but one."""
+        _, counts = self.recent.by_source(since.first)
+        return [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
 
 
 def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
