@@ -28,6 +28,7 @@ from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
+from runtime.store import Store
 from schemas.pipeline import load
 
 PIPELINE = Path(__file__).parent / "pipeline.yaml"
@@ -35,7 +36,7 @@ DIRECTORY = Path(".headrace/demo")
 COURSE = Course(change=5_000, known=7_500, wrong=range(9_500, 10_700), wear=range(13_500, 17_500))
 HOLD_ROWS = (3_000, COURSE.known, COURSE.wear.start)
 """Where a slow machine waits: for the first model, for that of the new world, and until the data is right again."""
-MOST_ROWS, RATE, SEED = 80_000, 1_000, 7
+MOST_ROWS, RATE, SEED = 30_000, 500, 7
 PARTITIONS = 2
 READY_S, LIMIT_S, LOOK_S = 60.0, 150.0, 0.5
 Show = Callable[[Story, int], None]
@@ -82,7 +83,7 @@ def _run(story: Story, home: Home, rate: int, output: Output) -> int:
         output.say("starting a Kafka of its own and five services")
         supervisor, address = _ready(stack, home)
         output.say(f"Kafka at {address} and the services are ready after {clock.monotonic() - begin:.1f} s")
-        stream, reading = _stream(stack, address, story, rate)
+        stream, reading = _stream(stack, address, story, home, rate)
         show = stack.enter_context(_showing(output))
         limit = clock.monotonic() + LIMIT_S  # from here: a first start downloads Kafka, as long as that takes
         while not (story.closed or story.wrong or supervisor.refused or clock.monotonic() > limit):
@@ -119,12 +120,12 @@ def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
     return supervisor, address
 
 
-def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, rate: int) -> tuple[Stream, Reading]:
+def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, home: Home, rate: int) -> tuple[Stream, Reading]:
     spec = load(PIPELINE)
     log = stack.enter_context(contextlib.closing(KafkaLog(brokers, spec.pipeline, "demo")))
     rows = readings(MOST_ROWS, COURSE.change, SEED, COURSE.wrong, COURSE.wear)
     stream = stack.enter_context(Stream(brokers, spec.pipeline, messages(rows, spec, OPTIONS), rate, HOLD_ROWS))
-    return stream, Reading(log, story, OPTIONS.prefix)
+    return stream, Reading(log, Store(home.artefacts), story, OPTIONS.prefix)
 
 
 @contextlib.contextmanager
@@ -167,5 +168,6 @@ def _summary(story: Story) -> str:
         f"{fit:.1f} s after that and answered {swap:.1f} s later;\n"
         f"{recovered.row - change.row:,} rows after the change {right.after:.0%} were right again.\n"
         f"Bad data: {story.details[NAMED]}; held back, and no model is fitted because of it.\n"
-        f"Covariate: {story.details[SHIFT]};\n{story.details[EARLY]}.\nThe cycle of the days raised no alarm."
+        f"Covariate: {story.details[SHIFT]};\n{story.details[EARLY]}, without the bad ones.\n"
+        "The cycle of the days raised no alarm."
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that happened: when, epoch milliseconds, and how many events had been sent by then."""
+    """Something that happened: when, epoch milliseconds, and at which row of the stream."""
 
     time: int
     row: int

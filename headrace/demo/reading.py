@@ -1,10 +1,12 @@
-"""Tells the story what its pipeline's topics say."""
+"""Tells the story what its pipeline's topics say, and from which rows its models were kept."""
 
 from __future__ import annotations
 
 from headrace.demo.story import Story
 from headrace.following import Follower
+from runtime.artefact import fetch_manifest
 from runtime.ports import LogReader, Message
+from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, DriftEpisode, Member, Pool
@@ -16,12 +18,13 @@ class Reading:
 
     Args:
         log: The pipeline's log.
+        store: Where its models are.
         story: Who is told.
         prefix: What stands before the row's number in an event's id.
     """
 
-    def __init__(self, log: LogReader, story: Story, prefix: str) -> None:
-        self._follower, self._story, self._prefix = Follower(log), story, prefix
+    def __init__(self, log: LogReader, store: Store, story: Story, prefix: str) -> None:
+        self._follower, self._store, self._story, self._prefix = Follower(log), store, story, prefix
 
     def look(self) -> None:
         """Tell what is new, causes before effects."""
@@ -39,7 +42,9 @@ class Reading:
     def _announced(self, message: Message) -> None:
         envelope = _envelope(message)
         if envelope.type == cloudevents.type_of(Member):
-            self._story.member(message.timestamp, envelope.read(Member))
+            member = envelope.read(Member)
+            dataset = fetch_manifest(self._store, member).dataset
+            self._story.member(message.timestamp, member, dataset.quarantined)
         else:
             self._story.pool(envelope.read(Pool))
 

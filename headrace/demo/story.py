@@ -6,13 +6,14 @@ An episode that says anything else than what was done to the stream is false, an
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
 
 from headrace.demo.accuracy import Accuracy
 from headrace.demo.progress import Progress, Step
 from headrace.demo.stream import CYCLIC, GATEWAY, WORN, WRONG, Course, row_at
 from schemas import batch as b
-from schemas.messages import Decision, DriftEpisode, Member, Pool
+from schemas.artefact import Quarantine
+from schemas.messages import Decision, DriftEpisode, Member, Pool, moment
 
 FIRST, CHANGE, ALARM, FITTED, SWAPPED, RECOVERED, UNIT, NAMED, HELD, RIGHT, WEAR, SHIFT, EARLY = range(13)
 TITLES = (
@@ -69,8 +70,10 @@ class Story:
     def __init__(self, course: Course) -> None:
         self._course, self._progress = course, Progress()
         self._times: dict[int, int] = {}
+        self._rows: dict[int, int] = {}
         self._episodes: dict[str, int | None] = {}
         self._members: dict[str, tuple[int, Member]] = {}
+        self._left_out: dict[int, tuple[Quarantine, ...]] = {}
         self._pools: dict[int, int] = {}
         self._answered: dict[int, int] = {}
         self._decisions: dict[tuple[str, str], tuple[int, Decision]] = {}
@@ -97,12 +100,13 @@ class Story:
             kind = str(said.kind).replace("_", " ")
             self.wrong.append(f"{kind} was found at row {row_at(said.detected_at):,}, and should not: {said.reason}")
         else:
-            self._reach(step, time, said.reason)
+            self._reach(step, time, said.reason, row_at(said.detected_at))
             self._follow()
 
-    def member(self, time: int, said: Member) -> None:
-        """A model was announced."""
+    def member(self, time: int, said: Member, quarantined: Iterable[Quarantine] = ()) -> None:
+        """A model was announced, fitted without the rows that were in quarantine."""
         self._members.setdefault(said.cause.id, (time, said))
+        self._left_out.setdefault(said.version, tuple(quarantined))
         self._follow()
 
     def pool(self, said: Pool) -> None:
@@ -149,39 +153,49 @@ class Story:
     def _held_back(self, episode: str) -> None:
         if (told := self._decisions.get((episode, "quarantined"))) is not None:
             self._reach(HELD, told[0], told[1].outcome)
-        if (told := self._decisions.get((episode, "released"))) is not None and self._is_right(told[1].time):
-            self._reach(RIGHT, told[0], told[1].outcome)
+        if (told := self._decisions.get((episode, "released"))) is not None:
+            self._reach_right(*told)
         if episode in self._members:
             self._blame(f"member {self._members[episode][1].version} was fitted because of bad data")
 
-    def _is_right(self, time: datetime | None) -> bool:
-        return time is not None and row_at(time) >= self._course.wrong.stop
+    def _reach_right(self, time: int, said: Decision) -> None:
+        """An end before the rows were right again is none."""
+        row = -1 if said.time is None else row_at(said.time)
+        if row >= self._course.wrong.stop:
+            self._reach(RIGHT, time, said.outcome, row)
 
     def _fitted_early(self, episode: str) -> None:
-        told = self._decisions.get((episode, "fitted"))
-        if told is None or episode not in self._members:
+        if episode not in self._members:
             return
         time, member = self._members[episode]
-        if not (left_out := int(told[1].evidence.get("left_out") or 0)):
+        if any(map(self._is_wrong_one, self._left_out[member.version])):
+            self._reach(EARLY, time, f"member {member.version}, on {member.rows:,} rows")
+        else:
             self._blame(f"member {member.version} was fitted on bad data")
-            return
-        self._reach(EARLY, time, f"member {member.version}, on {member.rows:,} rows; {left_out:,} bad ones left out")
+
+    def _is_wrong_one(self, rows: Quarantine) -> bool:
+        """Whether the rows with another unit are held back by it, but for those before it was found."""
+        first, end = (row_at(moment(each)) for each in (rows.start, rows.stop or rows.start))
+        wrong = self._course.wrong
+        return rows.source in (GATEWAY, None) and first in wrong and end >= wrong.stop
 
     def _blame(self, what: str) -> None:
         if what not in self.wrong:
             self.wrong.append(what)
 
-    def _reach(self, step: int, time: int, detail: str = "") -> None:
+    def _reach(self, step: int, time: int, detail: str = "", row: int | None = None) -> None:
         if step not in self._times:
-            self._times[step] = time
-            self.details[step] = detail
+            self._times[step], self.details[step] = time, detail
+            if row is not None:
+                self._rows[step] = row
 
     # --- how it stands ------------------------------------------------------------------------------
 
     @property
     def steps(self) -> dict[int, Step]:
-        """What has happened, by its place in TITLES."""
-        return {step: self._progress.at(time) for step, time in self._times.items()}
+        """What has happened, by its place in TITLES: at which row it was certain, else how far the stream was."""
+        at = {step: self._progress.at(time) for step, time in self._times.items()}
+        return {step: Step(each.time, self._rows.get(step, each.row)) for step, each in at.items()}
 
     @property
     def missing(self) -> list[str]:

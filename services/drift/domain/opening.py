@@ -25,7 +25,8 @@ TEN = float(np.log(10.0))
 NEWEST, LATEST = 25, 100
 """Rows of a pane, or of several, by which one value only is recognised; and another unit in one source."""
 MOVED = 20.0
-"""Contrast from which a stream's source counts: the others of an episode are told, but chance has placed them."""
+"""Contrast from which a stream's source counts: the others of an episode are told, but chance has placed them. What a
+principal component is made of has moved by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,9 @@ def by_counts(
         return None, since.counts
     verdict = triage(scene.family, found, scene.samples(reference, since))
     changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
-    moved = {each.stream.name for each in found if each.contrast >= MOVED}
-    source = _common([changes[0], *(each for each in changes[1:] if each.name in moved)])
-    where = "" if source is None else f", from source events/{source} alone"
+    moved = {each.stream.name for each in found if each.contrast >= MOVED and each.stream.kind != "score"}
+    sources = {each.source for each in changes if each is changes[0] or each.name in moved}
+    where = "" if changes[0].source is None else f", from source events/{changes[0].source} alone"
     episode = Episode(
         id=named(scene.anchor, scene.family, scene.pane),
         family=scene.family,
@@ -149,15 +150,9 @@ def by_counts(
         reason=verdict.reason + where,
         streams=changes,
         history=scene.history,
-        source=source,
+        source=sources.pop() if len(sources) == 1 else None,
     )
     return episode, since.counts
-
-
-def _common(changes: Sequence[StreamChange]) -> int | None:
-    """The source that alone has moved in each of them, None where there is no such one."""
-    sources = {each.source for each in changes}
-    return changes[0].source if len(sources) == 1 else None
 
 
 def by_witness(scene: Scene, reference: Reference | None, seen: Witnessed, suspects: Sequence[Suspect]) -> Episode:
