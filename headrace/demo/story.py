@@ -174,10 +174,9 @@ class Story:
             self._blame(f"member {member.version} was fitted on bad data")
 
     def _is_wrong_one(self, rows: Quarantine) -> bool:
-        """Whether the rows with another unit are held back by it, but for those before it was found."""
+        """Whether the rows with another unit are held back by it: from about their first on until behind their last."""
         first, end = (row_at(moment(each)) for each in (rows.start, rows.stop or rows.start))
-        wrong = self._course.wrong
-        return rows.source in (GATEWAY, None) and first in wrong and end >= wrong.stop
+        return rows.source in (GATEWAY, None) and first < self._course.wrong.stop <= end
 
     def _blame(self, what: str) -> None:
         if what not in self.wrong:
