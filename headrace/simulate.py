@@ -76,7 +76,7 @@ def simulate(
         write_all(stories(loop.log), spec.pipeline, episodes)
 
 
-def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop:
+def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS, sources: int = SOURCES) -> Loop:
     """All services on a new broker in memory."""
     load_model = partial(fetch, store, features=spec.feature_types)
     return Loop(
@@ -89,17 +89,17 @@ def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop
             ("training", lambda metrics: Training(spec, store, metrics)),
         ],
         spec,
-        memory_broker(VirtualClock(), partitions),
+        memory_broker(VirtualClock(), partitions, sources),
     )
 
 
-def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> None:
+def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input], sources: int = SOURCES) -> None:
     """Produce the messages in turns, each followed by a round of all services."""
     counts = {"events": 0, "labels": 0}
     for number, each in enumerate(inputs, 1):
         turn = crc32(each.key) if spec.events.entity else counts[each.kind]
         counts[each.kind] += 1
-        loop.say(each.kind, turn % SOURCES, each.value, each.key)
+        loop.say(each.kind, turn % sources, each.value, each.key)
         loop.clock.advance(1 / RATE)
         if number % TURN == 0:
             loop.settle()

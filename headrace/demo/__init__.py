@@ -1,1 +1,1 @@
-"""`headrace demo`: the whole loop on a real Kafka, from one command, with a change of the world in the middle."""
+"""`headrace demo`: the whole loop on a real Kafka, from one command, with four changes of the world on the way."""

@@ -14,43 +14,45 @@ from headrace.demo.home import Home
 from headrace.demo.picture import line, picture
 from headrace.demo.reading import Reading
 from headrace.demo.sending import Stream
-from headrace.demo.story import ALARM, CHANGE, FITTED, RECOVERED, SWAPPED, TITLES, Story
-from headrace.demo.stream import readings
+from headrace.demo.story import ALARM, CHANGE, EARLY, FITTED, NAMED, RECOVERED, SHIFT, SWAPPED, TITLES, Story
+from headrace.demo.stream import GATEWAYS, OPTIONS, Course, readings
 from headrace.errors import RunFailed
 from headrace.local_kafka import LocalKafka
 from headrace.local_kafka.probe import HOST, free_ports
 from headrace.options import JsonOption
 from headrace.output import Output
 from headrace.plans import plans
-from headrace.rows import Options, messages
+from headrace.rows import messages
 from headrace.stopping import interruptible
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
+from runtime.store import Store
 from schemas.pipeline import load
 
 PIPELINE = Path(__file__).parent / "pipeline.yaml"
 DIRECTORY = Path(".headrace/demo")
-MOST_ROWS, CHANGE_ROW, RATE, SEED = 80_000, 6_000, 1_000, 7
-HOLD_ROW = 3_000
-"""Enough labelled rows for the first model; a slow machine waits here until it is announced."""
-OPTIONS = Options.of(start="2026-01-01T00:00:00Z", every="1s", delay="300rows", prefix="reading-")
+COURSE = Course(change=5_000, known=7_500, wrong=range(9_500, 10_700), wear=range(13_500, 17_500))
+HOLD_ROWS = (3_000, COURSE.known, COURSE.wear.start)
+"""Where a slow machine waits: for the first model, for that of the new world, and until the data is right again."""
+MOST_ROWS, RATE, SEED = 30_000, 500, 7
 PARTITIONS = 2
-READY_S, LIMIT_S, LOOK_S = 60.0, 95.0, 0.5
+READY_S, LIMIT_S, LOOK_S = 60.0, 150.0, 0.5
 Show = Callable[[Story, int], None]
 
 
 def demo(
     home: Annotated[Path, typer.Option(help="Directory for the demo's Kafka, models and logs.")] = DIRECTORY,
-    rate: Annotated[int, typer.Option(min=100, max=5_000, help="Events per second.")] = RATE,
+    rate: Annotated[int, typer.Option(min=200, max=5_000, help="Events per second.")] = RATE,
     *,
     json: JsonOption = False,
 ) -> None:
-    """Show the whole loop on a real Kafka: score, drift, retrain, swap. Ends by itself, within 95 s of being ready.
+    """Show the whole loop on a real Kafka: score, drift, retrain, swap. Ends by itself, within 150 s of being ready.
 
-    Sends readings of pumps, with labels 300 rows late. At row 6,000 the world changes: the same readings mean
-    something else. Exit code 1 when the loop did not close.
+    Sends readings of pumps, with labels 300 rows late, and four changes: the readings come to mean something else
+    (the model is replaced), a daily cycle (nothing happens), another unit from one gateway (held back), and a slow
+    rise (an early fit). Exit code 1 when one of them is not found, or anything else is.
 
     For example:
 
@@ -60,13 +62,15 @@ def demo(
     """
     output, place = Output(machine=json), Home(home)
     place.clear()
-    story = Story(CHANGE_ROW)
+    story = Story(COURSE)
     try:
         with interruptible():
             sent = _run(story, place, rate, output)
     except KeyboardInterrupt:
         raise RunFailed(f"interrupted: everything has been stopped. The logs are in {place.logs}") from None
     _tell(story, sent, output)
+    if story.wrong:
+        raise RunFailed(f"the loop went wrong: {'; '.join(story.wrong)}. The logs are in {place.logs}")
     if not story.closed:
         raise RunFailed(f"the loop did not close: missing is {'; '.join(story.missing)}. The logs are in {place.logs}")
 
@@ -79,10 +83,10 @@ def _run(story: Story, home: Home, rate: int, output: Output) -> int:
         output.say("starting a Kafka of its own and five services")
         supervisor, address = _ready(stack, home)
         output.say(f"Kafka at {address} and the services are ready after {clock.monotonic() - begin:.1f} s")
-        stream, reading = _stream(stack, address, story, rate)
+        stream, reading = _stream(stack, address, story, home, rate)
         show = stack.enter_context(_showing(output))
         limit = clock.monotonic() + LIMIT_S  # from here: a first start downloads Kafka, as long as that takes
-        while not (story.closed or supervisor.refused or clock.monotonic() > limit):
+        while not (story.closed or story.wrong or supervisor.refused or clock.monotonic() > limit):
             stream.raise_failure()
             clock.sleep(LOOK_S)
             _hear(stream, story)
@@ -94,11 +98,10 @@ def _run(story: Story, home: Home, rate: int, output: Output) -> int:
 
 
 def _hear(stream: Stream, story: Story) -> None:
-    """Tell how far the stream is; it goes on towards its change when there is a model to be surprised by it."""
+    """Tell how far the stream is; it goes on towards its next change when the last one has been dealt with."""
     for time, row in stream.samples():
         story.sent(time, row)
-    if story.has_model:
-        stream.go_on()
+    stream.go_on(story.passed)
 
 
 def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
@@ -111,18 +114,18 @@ def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
     supervisor.prepare()
     stack.enter_context(LocalKafka(home.kafka, port))
     stack.callback(supervisor.stop)  # they end before their Kafka does
-    bootstrap(address, load(PIPELINE), PIPELINE.read_text("utf-8"), PARTITIONS, PARTITIONS)
+    bootstrap(address, load(PIPELINE), PIPELINE.read_text("utf-8"), PARTITIONS, GATEWAYS)
     supervisor.start()
     supervisor.wait_ready(READY_S)
     return supervisor, address
 
 
-def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, rate: int) -> tuple[Stream, Reading]:
+def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, home: Home, rate: int) -> tuple[Stream, Reading]:
     spec = load(PIPELINE)
     log = stack.enter_context(contextlib.closing(KafkaLog(brokers, spec.pipeline, "demo")))
-    inputs = messages(readings(MOST_ROWS, CHANGE_ROW, SEED), spec, OPTIONS)
-    stream = stack.enter_context(Stream(brokers, spec.pipeline, inputs, rate, HOLD_ROW))
-    return stream, Reading(log, story, OPTIONS.prefix)
+    rows = readings(MOST_ROWS, COURSE.change, SEED, COURSE.wrong, COURSE.wear)
+    stream = stack.enter_context(Stream(brokers, spec.pipeline, messages(rows, spec, OPTIONS), rate, HOLD_ROWS))
+    return stream, Reading(log, Store(home.artefacts), story, OPTIONS.prefix)
 
 
 @contextlib.contextmanager
@@ -138,7 +141,8 @@ def _showing(output: Output) -> Iterator[Show]:
         for number in sorted(set(story.steps) - told):
             told.add(number)
             output.say(line(story, number))
-            output.give({"step": TITLES[number], "row": story.steps[number].row, "time": story.steps[number].time})
+            step = story.steps[number]
+            output.give({"step": TITLES[number], "row": step.row, "time": step.time, "told": story.details[number]})
             output.give({"events": sent})
 
     yield show
@@ -149,15 +153,21 @@ def _tell(story: Story, sent: int, output: Output) -> None:
         output.say(picture(story, sent))
     if story.closed:
         output.say(_summary(story))
-    output.give({"closed": story.closed, "before": story.before, "worst": story.worst, "after": story.after})
+    right = story.accuracy
+    figures = {"before": right.before, "worst": right.worst, "after": right.after}
+    output.give({"closed": story.closed, **figures, "missing": story.missing, "wrong": story.wrong})
 
 
 def _summary(story: Story) -> str:
     change, alarm, fitted, swapped, recovered = (story.steps[n] for n in (CHANGE, ALARM, FITTED, SWAPPED, RECOVERED))
     fit, swap = ((end.time - start.time) / 1000 for start, end in ((alarm, fitted), (fitted, swapped)))
+    right = story.accuracy
     return (
-        f"\nThe loop closed. At row {change.row:,} the model went from {story.before:.0%} right to {story.worst:.0%}.\n"
+        f"\nThe loop closed. At row {change.row:,} the model went from {right.before:.0%} right to {right.worst:.0%}.\n"
         f"Drift was found {alarm.row - change.row:,} rows later, a model that knows the new world was announced "
         f"{fit:.1f} s after that and answered {swap:.1f} s later;\n"
-        f"{recovered.row - change.row:,} rows after the change {story.after:.0%} were right again."
+        f"{recovered.row - change.row:,} rows after the change {right.after:.0%} were right again.\n"
+        f"Bad data: {story.details[NAMED]}; held back, and no model is fitted because of it.\n"
+        f"Covariate: {story.details[SHIFT]};\n{story.details[EARLY]}, without the bad ones.\n"
+        "The cycle of the days raised no alarm."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from headrace.rows import Input
 from headrace.sending import Sender, carrier, partitions
@@ -24,12 +24,12 @@ class Stream:
         pipeline: Name of the pipeline.
         inputs: What to send.
         rate: Events per second.
-        hold: Events after which it waits for `go_on`.
+        holds: Events after which it waits for `go_on`, ascending.
     """
 
-    def __init__(self, brokers: str, pipeline: str, inputs: Iterator[Input], rate: float, hold: int) -> None:
-        self._carrier, self._inputs, self._rate, self._hold = carrier(brokers, pipeline), inputs, rate, hold
-        self._held = threading.Event()
+    def __init__(self, brokers: str, pipeline: str, inputs: Iterator[Input], rate: float, holds: Sequence[int]) -> None:
+        self._carrier, self._inputs, self._rate = carrier(brokers, pipeline), inputs, rate
+        self._holds = {row: threading.Event() for row in holds}
         self._clock = SystemClock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
@@ -44,7 +44,7 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._held.set()
+        self.go_on(len(self._holds))
         self._thread.join(CLOSE_S)
         self._carrier.close()
 
@@ -58,28 +58,34 @@ class Stream:
         while self._samples:
             yield self._samples.popleft()
 
-    def go_on(self) -> None:
-        """Let the stream pass the place where it waits."""
-        self._held.set()
+    def go_on(self, places: int) -> None:
+        """Let the stream pass the first so many places where it waits."""
+        for held in list(self._holds.values())[:places]:
+            held.set()
 
     def _send(self) -> None:
         try:
-            counts = partitions(self._carrier)
-            first = Sender(self._carrier, counts, self._clock, rate=self._rate)
-            done = first.send(self._part(self._hold), self._progress).events
-            self._held.wait()
-            self._samples.append((self._clock.now(), done))
-            rest = Sender(self._carrier, counts, self._clock, rate=self._rate)
-            rest.send(self._part(None), lambda events, labels: self._progress(done + events, labels))
+            counts, done = partitions(self._carrier), 0
+            for row, held in self._holds.items():
+                done = self._part(counts, done, row)
+                held.wait()
+                self._samples.append((self._clock.now(), done))
+            self._part(counts, done, None)
         except HeadraceError as error:
             self._failure = error
 
-    def _progress(self, events: int, _: int) -> None:
+    def _part(self, counts: dict[str, int], done: int, until: int | None) -> int:
+        """Send on up to a row, None for all; the number of events sent by then. Each part keeps the rate by itself."""
+        sender = Sender(self._carrier, counts, self._clock, rate=self._rate)
+        most = None if until is None else until - done
+        return done + sender.send(self._next(most), lambda events, _: self._progress(done + events)).events
+
+    def _progress(self, events: int) -> None:
         if events - self.events >= SAMPLE or self.events == 0:
             self._samples.append((self._clock.now(), events))
             self.events = events
 
-    def _part(self, most: int | None) -> Iterator[Input]:
+    def _next(self, most: int | None) -> Iterator[Input]:
         """What comes next, up to so many events."""
         events = 0
         while not self._stopping.is_set() and (each := next(self._inputs, None)) is not None:

@@ -80,6 +80,7 @@ class Episode:
         history: The newest statistics, at most 120.
         recurs: Version of the member that knew this world.
         figures: More of the evidence, by name.
+        source: The partition of events that alone has moved, in every stream that clearly has.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Episode:
     history: tuple[Statistic, ...] = ()
     recurs: int | None = None
     figures: tuple[tuple[str, float], ...] = ()
+    source: int | None = None
 
     def told(self) -> dict[str, Any]:
         """Everything as JSON can hold it."""

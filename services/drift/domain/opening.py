@@ -22,8 +22,11 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TEN = float(np.log(10.0))
-NEWEST = 25
-"""Rows of a pane, or of several, by which one value only is recognised."""
+NEWEST, LATEST = 25, 100
+"""Rows of a pane, or of several, by which one value only is recognised; and another unit in one source."""
+MOVED = 20.0
+"""Contrast from which a stream's source counts: the others of an episode are told, but chance has placed them. What a
+principal component is made of has moved by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +76,30 @@ class Scene:
         """What came since the change began, if one stream's most unlikely stretch tells when that was."""
         judged = [i for i, each in enumerate(reference.bins.streams) if each.judged]
 
-        def evidence(each: Bucket) -> float:
+        def contrast(each: Bucket) -> float:
             found = shapes(reference, each)
-            return max(found[i].evidence for i in judged)
+            return max(found[i].contrast for i in judged)
 
-        return max(self.recent.behind(), key=evidence)
+        return max(self.recent.behind(), key=contrast)
 
     def samples(self, reference: Reference, since: Bucket) -> list[list[Shape]]:
-        """The same streams of fewer rows: the newest, and those of each source since then."""
-        behind = [each for each in self.recent.behind() if each.strata.sum() >= NEWEST]
-        newest = behind[:1] if behind and behind[0].first > since.first else []
-        _, counts = self.recent.by_source(since.first)
-        apart = [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
+        """The same streams of fewer rows: the newest, and those of each source since then and among the latest.
+
+        Older panes lie together, so the likeliest start may be before the change: what came last is bad throughout.
+        """
+        newest, latest = (self._last(rows, since) for rows in (NEWEST, LATEST))
+        apart = [part for each in (since, *latest) for part in self._apart(each)]
         return [shapes(reference, each) for each in newest + apart]
+
+    def _last(self, rows: int, since: Bucket) -> list[Bucket]:
+        """The shortest stretch of so many rows, where that is shorter than what came since then."""
+        enough = [each for each in self.recent.behind() if each.strata.sum() >= rows]
+        return enough[:1] if enough and enough[0].first > since.first else []
+
+    def _apart(self, since: Bucket) -> list[Bucket]:
+        """The rows of each source since then; none where there is but one."""
+        _, counts = self.recent.by_source(since.first)
+        return [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
 
 
 def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
@@ -97,8 +111,14 @@ def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
         own = reference.counts[:, cells].astype(np.float64)
         sizes = own.sum(1, keepdims=True)
         chances = np.where(sizes > 0, own / np.maximum(sizes, 1), own.sum(0) / max(own.sum(), 1))
-        found.append(Shape(stream, share @ chances * own.sum(), rows.counts[cells].astype(np.float64)))
+        found.append(Shape(stream, share @ chances * _worth(share, sizes[:, 0]), rows.counts[cells].astype(np.float64)))
     return found
+
+
+def _worth(share: Floats, sizes: Floats) -> float:
+    """As how many rows of one stratum the reference speaks about rows of which each stratum has a share."""
+    sizes = np.where(sizes > 0, sizes, sizes.sum())
+    return float(1 / max((share**2 / np.maximum(sizes, 1)).sum(), 1 / max(sizes.sum(), 1)))
 
 
 def by_counts(
@@ -111,8 +131,9 @@ def by_counts(
         return None, since.counts
     verdict = triage(scene.family, found, scene.samples(reference, since), suspects[0].stream if suspects else None)
     changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
-    source = changes[0].source
-    where = "" if source is None else f", from source events/{source} alone"
+    moved = {each.stream.name for each in found if each.contrast >= MOVED and each.stream.kind != "score"}
+    sources = {each.source for each in changes if each is changes[0] or each.name in moved}
+    where = "" if changes[0].source is None else f", from source events/{changes[0].source} alone"
     episode = Episode(
         id=named(scene.anchor, scene.family, scene.pane),
         family=scene.family,
@@ -129,6 +150,7 @@ def by_counts(
         reason=verdict.reason + where,
         streams=changes,
         history=scene.history,
+        source=sources.pop() if len(sources) == 1 else None,
     )
     return episode, since.counts
 

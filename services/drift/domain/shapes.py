@@ -62,6 +62,15 @@ class Shape:
         return float(self.surprise.sum())
 
     @property
+    def contrast(self) -> float:
+        """Logarithm of the likelihood ratio of the rows before and after: chances of their own each, to common ones.
+
+        Unlike the evidence it allows for a reference of few rows: where nothing has changed it does not grow with the
+        rows after. So stretches of different lengths can be compared by it.
+        """
+        return _likelihood(self.before) + _likelihood(self.after) - _likelihood(self.before + self.after)
+
+    @property
     def effect(self) -> float:
         """Shift in standard deviations of ordered bins, total variation of others."""
         share = self.after / max(self.rows, 1)
@@ -77,6 +86,12 @@ class Shape:
     def fresh(self) -> Floats:
         """Rows after that are not as before: without as many of the old distribution as every bin allows for."""
         return newcomers(self.usual, self.after)
+
+
+def _likelihood(counts: Floats) -> float:
+    """Logarithm of the likelihood of counts under the chances that suit them best."""
+    held = counts[counts > 0]
+    return float(held @ np.log(held / held.sum()))
 
 
 def newcomers(usual: Floats, after: Floats) -> Floats:

@@ -27,7 +27,9 @@ CLEAR = 15.0
 MOST_PAIRED = 10
 MOST_MISSING, ALL = 0.5, 0.9
 ROUND = 0.15
-SOURCE_EVIDENCE = 2.0
+SOURCE_EVIDENCE, SOURCE_SHARE = 2.0, 0.25
+"""A source has moved from that evidence on, and from that share of what a row of the leading source has: what is new is
+told by few rows, and some of it is chance."""
 KINDS: dict[Family, Kinds] = {
     "features": "covariate",
     "prediction": "prediction",
@@ -87,7 +89,7 @@ def _moved(what: str, shapes: Sequence[Shape], suspect: int | None) -> str:
     """Named is the suspect: rows that depend on each other look moved where nothing has. A component has no name."""
     known = shapes if suspect is None or shapes[suspect].stream.kind == "score" else [shapes[suspect]]
     named = [each for each in known if each.stream.judged and each.stream.kind != "score"]
-    leading = max(named, key=lambda each: each.evidence, default=None)
+    leading = max(named, key=lambda each: each.contrast, default=None)
     if leading is None:
         return f"{what} are no longer as in the reference"
     by = "total variation" if leading.stream.kind in ("category", "classes") else "standard deviations"
@@ -191,7 +193,7 @@ def lone_source(shape: Shape, sources: tuple[int, ...], counts: npt.NDArray[np.i
     if fresh.sum() <= 0:
         return None
     odds = np.log((shape.usual + fresh / fresh.sum()) / 2 / shape.usual)
-    evidence = counts @ odds
-    moved = [source for source, each in zip(sources, evidence.tolist(), strict=True) if each > SOURCE_EVIDENCE]
-    still = [source for source, each in zip(sources, evidence.tolist(), strict=True) if each < 0]
-    return moved[0] if len(moved) == 1 and still else None
+    evidence, rows = counts @ odds, np.maximum(counts.sum(1), 1)
+    least = np.maximum(SOURCE_EVIDENCE, SOURCE_SHARE * (evidence / rows).max() * rows)
+    moved = [source for source, is_one in zip(sources, (evidence > least).tolist(), strict=True) if is_one]
+    return moved[0] if len(moved) == 1 and (evidence < 0).any() else None

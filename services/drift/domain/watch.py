@@ -23,6 +23,7 @@ from services.drift.domain.keeping import pack, unpack
 from services.drift.domain.monitor import Judged
 from services.drift.domain.opening import Scene, by_counts, by_witness
 from services.drift.domain.pane_counts import PaneCounts
+from services.drift.domain.recent import Recent
 from services.drift.domain.ruler import ACROSS, References, Ruler
 from services.drift.domain.standing import Rules, Standing
 from services.drift.domain.witness import Errors, Since, Witness
@@ -183,7 +184,10 @@ class Watch:
         right = judged.statistic < np.log(DOUBT * (seen if self._rules.by_rows else panes))
         self.standing.block = 0, 0
         self._ruler.monitor.restart()
-        return [self._closed(pane, RIGHT_AGAIN)] if right else []
+        if not right:
+            return []
+        self.standing.recent = Recent()  # what was wrong tells nothing of the next change
+        return [self._closed(pane, RIGHT_AGAIN)]
 
     def _closed(self, pane: int, reason: str) -> Transition:
         episode, self.standing.episode = self.standing.episode, None

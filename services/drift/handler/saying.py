@@ -141,6 +141,8 @@ def _stream(change: Change) -> StreamChange:
 
 def _evidence(episode: Episode) -> dict[str, Scalar]:
     told: dict[str, Scalar] = {"pane": episode.pane, **dict(episode.figures)}
+    if episode.source is not None:
+        told["source"] = f"{EVENTS}/{episode.source}"
     return {**told, "cause": episode.cause} if episode.cause else told
 
 

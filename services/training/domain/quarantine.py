@@ -59,8 +59,9 @@ def epoch_ms(time: datetime) -> int:
 
 
 def _source(episode: DriftEpisode) -> int | None:
-    """The only source of the episode's evidence, None where there are several or it names none."""
-    named: set[Scalar] = {each.source for each in episode.streams} or {episode.evidence.get("source")}
+    """The only source that was wrong: as the judge says, else that of all streams; None where there is no such one."""
+    told = episode.evidence.get("source")
+    named: set[Scalar] = {each.source for each in episode.streams} if told is None else {told}
     name = named.pop() if len(named) == 1 else None
     if not isinstance(name, str) or not name.startswith(EVENTS):
         return None

@@ -131,14 +131,16 @@ def test_bad_data_is_named_with_its_source_and_over_when_it_is_right_again() -> 
     assert told(found) == [("features", OPENED, "bad_data"), ("features", CLOSED, RIGHT_AGAIN)]
     episode = found[0].opened
     assert episode is not None
-    assert (episode.cause, episode.streams[0].source) == ("unit", 1)
+    assert (episode.cause, episode.streams[0].source, episode.source) == ("unit", 1, 1)
     assert episode.reason == "c arrives 100 times too large, from source events/1 alone"
 
 
 def test_behind_bad_data_the_reference_is_the_old_one() -> None:
     found = run(Stretch(60), Stretch(20, edit=times(100)), Stretch(80), Stretch(40, edit=MOVED))
-    kinds = [each.opened.kind for each in found if each.opened]
-    assert kinds == ["bad_data", "covariate"]
+    bad, covariate = (each.opened for each in found if each.opened)
+    assert (bad.kind, covariate.kind) == ("bad_data", "covariate")
+    assert covariate.streams[0].name == "a"
+    assert covariate.start >= 155 * RULES.pane, "rows that were bad tell nothing of the next change"
 
 
 def test_refused_rows_are_bad_data_and_fewer_of_them_are_none() -> None:
@@ -152,8 +154,10 @@ def test_a_budget_of_rows_is_kept_as_one_of_time() -> None:
     rules = Rules(RULES.pane, 1_000, Rate(count=1, per_rows=1_000_000))
     given = panes([Stretch(60), Stretch(20, edit=times(100)), Stretch(60), Stretch(40, edit=MOVED)], one)
     found = judged(given, one, Judge(rules, one))
-    kinds = [each.opened.kind for each in found if each.opened]
-    assert kinds == ["bad_data", "covariate"]
+    bad, covariate = (each.opened for each in found if each.opened)
+    assert (bad.kind, covariate.kind) == ("bad_data", "covariate")
+    assert covariate.streams[0].name == "a"
+    assert covariate.start >= 155 * RULES.pane, "rows that were bad tell nothing of the next change"
     assert [each.opened.threshold for each in found if each.opened] == [pytest.approx(np.log10(4e6), abs=1e-3)] * 2
 
 
@@ -354,4 +358,6 @@ def test_a_daily_cycle_is_no_change_but_a_jump_on_top_of_it_is_one_episode() -> 
         start += 24 * days
     assert told(found) == [("features", OPENED, "covariate"), ("features", CLOSED, IN_FORCE)]
     assert found[0].pane >= 240
+    assert found[0].opened is not None
+    assert 238 <= found[0].opened.start // hourly.pane <= found[0].pane
     assert found[1].pane - found[0].pane >= 24 + 1  # two visits of every hour

@@ -13,7 +13,7 @@ from schemas.bins import Stream
 from schemas.bins_codes import MAGNITUDES, OCTAVES, RANKS, ZERO
 from services.drift.domain.recent import Recent
 from services.drift.domain.shapes import Shape, newcomers, stuck, unit
-from services.drift.domain.triage import triage
+from services.drift.domain.triage import lone_source, triage
 
 SIZES = Stream("price", "features", "magnitude", lowest=-16)
 RANKED = Stream("price", "features", "numeric", edges=tuple(float(i) for i in range(15)))
@@ -101,6 +101,26 @@ def test_newcomers_are_what_the_old_distribution_does_not_explain(share: float, 
     new[3] = 1
     fresh = newcomers(usual, rows * ((1 - share) * usual + share * new))
     assert fresh.sum() == pytest.approx(share * rows, abs=4)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([100, 1_000, 30_000]))
+def test_where_nothing_has_changed_contrast_does_not_grow_with_the_rows_however_few_the_reference_has(
+    seed: int, rows: int
+) -> None:
+    random, chances = np.random.default_rng(seed), np.append(np.full(16, 1 / 16), 0)
+    shape = Shape(RANKED, random.multinomial(300, chances).astype(float), random.multinomial(rows, chances) * 1.0)
+    assert shape.contrast < 30
+    moved = Shape(RANKED, shape.before, random.multinomial(rows, np.append(np.eye(1, 16)[0], 0)) * 1.0)
+    assert moved.contrast > 60
+
+
+@given(st.integers(0, 10_000))
+def test_the_source_that_has_moved_is_told_from_those_of_few_rows_that_chance_has_placed(seed: int) -> None:
+    random, chances = np.random.default_rng(seed), np.append(np.full(16, 1 / 16), 0)
+    before = random.multinomial(400, chances).astype(float)
+    counts = random.multinomial(30, chances, size=4)
+    counts[1] = np.eye(1, 17, 15)[0] * 30
+    assert lone_source(Shape(RANKED, before, counts.sum(0) * 1.0), (0, 1, 2, 3), counts) == 1
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=300))

@@ -217,6 +217,16 @@ def test_only_the_source_that_the_evidence_names_is_held_back(sources: tuple[str
     assert positions_of(loop, 2) == {*range(400)} - held
 
 
+def test_a_source_that_the_judge_names_holds_for_streams_that_have_not_moved_too() -> None:
+    loop = ready()
+    streams = [{**STREAM, "source": each} for each in ("events/1", None)]
+    loop.episode("bad", start=330, detected=340, kind="bad_data", streams=streams, evidence={"source": "events/1"})
+    loop.episode("e1", start=350, detected=399, kind="covariate")
+    loop.passes(407 * STEP)
+    loop.run()
+    assert positions_of(loop, 2) == {*range(400)}
+
+
 def test_a_trigger_that_lacks_rows_because_of_bad_data_says_so_once_and_waits() -> None:
     loop = ready()
     loop.episode("bad", start=330, detected=340, kind="bad_data")
