@@ -157,7 +157,7 @@ def test_a_budget_of_rows_is_kept_as_one_of_time() -> None:
     bad, covariate = (each.opened for each in found if each.opened)
     assert (bad.kind, covariate.kind) == ("bad_data", "covariate")
     assert covariate.streams[0].name == "a"
-    assert covariate.start >= 155 * RULES.pane, "rows that were bad tell nothing of the next change"
+    assert covariate.start >= 135 * RULES.pane, "rows that were bad tell nothing of the next change"
     assert [each.opened.threshold for each in found if each.opened] == [pytest.approx(np.log10(4e6), abs=1e-3)] * 2
 
 
