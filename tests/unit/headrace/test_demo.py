@@ -128,13 +128,9 @@ def episode(name: str, row: int, kind: str, leading: str, **fields: object) -> D
 
 
 CONCEPT = episode("c", COURSE.change + 300, "concept", "_loss")
-BAD = episode(
-    "b", COURSE.wrong.start + 100, "bad_data", WRONG, source=f"events/{GATEWAY}", evidence={"cause": "unit"}
-)
+BAD = episode("b", COURSE.wrong.start + 100, "bad_data", WRONG, source=f"events/{GATEWAY}", evidence={"cause": "unit"})
 WEARING = episode("w", COURSE.wear.start + 700, "covariate", WORN)
-HELD_BACK = Quarantine(
-    START_MS + COURSE.wrong.start * STEP_MS, START_MS + (COURSE.wrong.stop + 900) * STEP_MS, GATEWAY
-)
+HELD_BACK = Quarantine(START_MS + COURSE.wrong.start * STEP_MS, START_MS + (COURSE.wrong.stop + 900) * STEP_MS, GATEWAY)
 
 
 def member(version: int, cause: str, kind: str = "drift") -> Member:
