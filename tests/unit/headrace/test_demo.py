@@ -37,9 +37,9 @@ from headrace.demo.stream import (
     MEANS,
     NOISE,
     OPTIONS,
+    RISE,
     START_MS,
     STEP_MS,
-    WEAR as WORN_BY,
     WORN,
     WRONG,
     gateway,
@@ -103,7 +103,7 @@ def test_one_gateway_alone_sends_another_unit_and_vibration_alone_rises_and_stay
     assert ratio == pytest.approx(np.where(bad, 100, 1))
     assert 50 < bad.sum() < 250
     rise = (rows[WORN] - same[WORN]).to_numpy() / MEANS[WORN][1]
-    assert rise[[1_999, 2_250, 2_500, 2_999]] == pytest.approx([0, WORN_BY / 2, WORN_BY, WORN_BY], abs=0.01)
+    assert rise[[1_999, 2_250, 2_500, 2_999]] == pytest.approx([0, RISE / 2, RISE, RISE], abs=0.01)
 
 
 def test_every_message_of_the_demo_is_valid() -> None:

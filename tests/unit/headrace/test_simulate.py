@@ -9,8 +9,8 @@ from rich.console import Console
 
 from headrace.again import read_again
 from headrace.cli import run
-from headrace.demo.command import OPTIONS, PIPELINE
-from headrace.demo.stream import STEP_MS, readings
+from headrace.demo.command import PIPELINE
+from headrace.demo.stream import OPTIONS, STEP_MS, readings
 from headrace.drift.document import write_all
 from headrace.drift.pages import page as drawn
 from headrace.drift.reading import stories

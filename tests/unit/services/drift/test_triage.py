@@ -12,7 +12,7 @@ from benchmarks.triage_worlds import CHANGES, Change, World, called, episodes
 from schemas.bins import Stream
 from schemas.bins_codes import MAGNITUDES, OCTAVES, RANKS, ZERO
 from services.drift.domain.recent import Recent
-from services.drift.domain.shapes import Shape, newcomers, stuck, unit
+from services.drift.domain.shapes import Floats, Shape, newcomers, stuck, unit
 from services.drift.domain.triage import lone_source, triage
 
 SIZES = Stream("price", "features", "magnitude", lowest=-16)
@@ -45,81 +45,29 @@ def sizes(values: np.ndarray) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([1000.0, 100.0, 60.0, 0.01, 0.001]))
-def test_a_factor_is_found_and_of_what_size_it_is(seed: int, factor: float) -> None:
-    random = np.random.default_rng(seed)
-    before, after = random.lognormal(0, 1, 5_000), random.lognormal(0, 1, 60) * factor
-    found = unit(Shape(SIZES, sizes(before), sizes(after)))
-    assert found == pytest.approx(np.log2(factor), abs=1.2)
+EVEN = np.append(np.full(16, 1 / 16), 0)
 
 
-def shaped(kind: str, latent: np.ndarray) -> np.ndarray:
-    shapes: dict[str, np.ndarray] = {
-        "normal": latent,
-        "lognormal": np.exp(latent),
-        "uniform": np.tanh(latent) / 2 + 0.5,
-    }
-    return shapes[kind]
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10_000), st.floats(-2, 2), st.sampled_from(["normal", "lognormal", "uniform"]))
-def test_a_shift_of_two_standard_deviations_is_no_factor(seed: int, by: float, kind: str) -> None:
-    random = np.random.default_rng(seed)
-    before, after = (shaped(kind, random.normal(mean, 1, rows)) for mean, rows in ((0, 5_000), (by, 120)))
-    assert unit(Shape(SIZES, sizes(before), sizes(after))) is None
-
-
-def test_one_value_is_stuck_but_what_has_left_the_range_is_not() -> None:
-    usual, still = np.append(np.full(RANKS - 1, 100.0), 0), np.zeros(RANKS)
-    wide, narrow = sizes(np.random.default_rng(1).lognormal(0, 2, 1_600)), np.zeros(MAGNITUDES)
-    still[4], narrow[ZERO + 17] = 40, 40
-    assert stuck(Shape(RANKED, usual, still), Shape(SIZES, wide, narrow))
-    last = np.roll(still, RANKS - 2 - 4)
-    assert stuck(Shape(RANKED, usual, last), Shape(SIZES, wide, narrow))  # a size that was usual
-    beyond = np.roll(narrow, 9)
-    assert not stuck(Shape(RANKED, usual, last), Shape(SIZES, wide, beyond))
-    assert not stuck(Shape(RANKED, usual, last), Shape(SIZES, narrow, narrow))  # all have one size anyway
-
-
-def test_a_value_that_was_common_before_is_never_stuck() -> None:
-    usual, after, size = np.zeros(RANKS), np.zeros(RANKS), np.zeros(MAGNITUDES)
-    usual[:4], after[2], size[ZERO + 17] = 400, 400, 400
-    wide = sizes(np.random.default_rng(1).lognormal(0, 2, 1_600))
-    assert not stuck(Shape(RANKED, usual, after), Shape(SIZES, wide, size))
-
-
-def test_missing_values_that_carry_the_evidence_are_bad_data() -> None:
-    usual, after = np.append(np.full(RANKS - 1, 100.0), 16), np.append(np.full(RANKS - 1, 10.0), 60)
-    verdict = triage("features", [Shape(RANKED, usual, after)])
-    assert (verdict.kind, verdict.cause) == ("bad_data", "missing")
-
-
-@given(st.floats(0, 1), st.integers(200, 5_000))
-def test_newcomers_are_what_the_old_distribution_does_not_explain(share: float, rows: int) -> None:
-    usual, new = np.append(np.full(16, 1 / 16), 0), np.zeros(17)
-    new[3] = 1
-    fresh = newcomers(usual, rows * ((1 - share) * usual + share * new))
-    assert fresh.sum() == pytest.approx(share * rows, abs=4)
+def sample(random: np.random.Generator, rows: int, chances: Floats = EVEN) -> Floats:
+    return random.multinomial(rows, chances).astype(np.float64)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([100, 1_000, 30_000]))
 def test_where_nothing_has_changed_contrast_does_not_grow_with_the_rows_however_few_the_reference_has(
     seed: int, rows: int
 ) -> None:
-    random, chances = np.random.default_rng(seed), np.append(np.full(16, 1 / 16), 0)
-    shape = Shape(RANKED, random.multinomial(300, chances).astype(float), random.multinomial(rows, chances) * 1.0)
-    assert shape.contrast < 30
-    moved = Shape(RANKED, shape.before, random.multinomial(rows, np.append(np.eye(1, 16)[0], 0)) * 1.0)
-    assert moved.contrast > 60
+    random = np.random.default_rng(seed)
+    before = sample(random, 300)
+    assert Shape(RANKED, before, sample(random, rows)).contrast < 30
+    assert Shape(RANKED, before, np.eye(1, 17)[0] * rows).contrast > 60
 
 
 def test_the_source_that_has_moved_is_told_from_those_of_few_rows_that_chance_has_placed() -> None:
-    random, chances, found = np.random.default_rng(5), np.append(np.full(16, 1 / 16), 0), []
+    random, found = np.random.default_rng(5), []
     for one in (True, False) * 100:
-        before, counts = random.multinomial(400, chances) * 1.0, random.multinomial(30, chances, size=4)
+        before, counts = sample(random, 400), random.multinomial(30, EVEN, size=4)
         counts[slice(1, 2 if one else 3)] = np.eye(1, 17, 15)[0] * 30
-        source = lone_source(Shape(RANKED, before, counts.sum(0) * 1.0), (4, 5, 6, 7), counts)
+        source = lone_source(Shape(RANKED, before, counts.sum(0).astype(np.float64)), (4, 5, 6, 7), counts)
         found.append(source == (5 if one else None))
     assert np.mean(found) >= 0.99
 
