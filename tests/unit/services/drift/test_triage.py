@@ -45,11 +45,69 @@ def sizes(values: np.ndarray) -> np.ndarray:
 
 
 @settings(deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1000.0, 100.0, 60.0, 0.01, 0.001]))
+def test_a_factor_is_found_and_of_what_size_it_is(seed: int, factor: float) -> None:
+    random = np.random.default_rng(seed)
+    before, after = random.lognormal(0, 1, 5_000), random.lognormal(0, 1, 60) * factor
+    found = unit(Shape(SIZES, sizes(before), sizes(after)))
+    assert found == pytest.approx(np.log2(factor), abs=1.2)
+
+
+def shaped(kind: str, latent: np.ndarray) -> np.ndarray:
+    shapes: dict[str, np.ndarray] = {
+        "normal": latent,
+        "lognormal": np.exp(latent),
+        "uniform": np.tanh(latent) / 2 + 0.5,
+    }
+    return shapes[kind]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(-2, 2), st.sampled_from(["normal", "lognormal", "uniform"]))
+def test_a_shift_of_two_standard_deviations_is_no_factor(seed: int, by: float, kind: str) -> None:
+    random = np.random.default_rng(seed)
+    before, after = (shaped(kind, random.normal(mean, 1, rows)) for mean, rows in ((0, 5_000), (by, 120)))
+    assert unit(Shape(SIZES, sizes(before), sizes(after))) is None
+
+
+def test_one_value_is_stuck_but_what_has_left_the_range_is_not() -> None:
+    usual, still = np.append(np.full(RANKS - 1, 100.0), 0), np.zeros(RANKS)
+    wide, narrow = sizes(np.random.default_rng(1).lognormal(0, 2, 1_600)), np.zeros(MAGNITUDES)
+    still[4], narrow[ZERO + 17] = 40, 40
+    assert stuck(Shape(RANKED, usual, still), Shape(SIZES, wide, narrow))
+    last = np.roll(still, RANKS - 2 - 4)
+    assert stuck(Shape(RANKED, usual, last), Shape(SIZES, wide, narrow))  # a size that was usual
+    beyond = np.roll(narrow, 9)
+    assert not stuck(Shape(RANKED, usual, last), Shape(SIZES, wide, beyond))
+    assert not stuck(Shape(RANKED, usual, last), Shape(SIZES, narrow, narrow))  # all have one size anyway
+
+
+def test_a_value_that_was_common_before_is_never_stuck() -> None:
+    usual, after, size = np.zeros(RANKS), np.zeros(RANKS), np.zeros(MAGNITUDES)
+    usual[:4], after[2], size[ZERO + 17] = 400, 400, 400
+    wide = sizes(np.random.default_rng(1).lognormal(0, 2, 1_600))
+    assert not stuck(Shape(RANKED, usual, after), Shape(SIZES, wide, size))
+
+
+def test_missing_values_that_carry_the_evidence_are_bad_data() -> None:
+    usual, after = np.append(np.full(RANKS - 1, 100.0), 16), np.append(np.full(RANKS - 1, 10.0), 60)
+    verdict = triage("features", [Shape(RANKED, usual, after)])
+    assert (verdict.kind, verdict.cause) == ("bad_data", "missing")
+
+
+@given(st.floats(0, 1), st.integers(200, 5_000))
+def test_newcomers_are_what_the_old_distribution_does_not_explain(share: float, rows: int) -> None:
+    usual, new = np.append(np.full(16, 1 / 16), 0), np.zeros(17)
+    new[3] = 1
+    fresh = newcomers(usual, rows * ((1 - share) * usual + share * new))
+    assert fresh.sum() == pytest.approx(share * rows, abs=4)
+
+
 EVEN = np.append(np.full(16, 1 / 16), 0)
 
 
-def sample(random: np.random.Generator, rows: int, chances: Floats = EVEN) -> Floats:
-    return random.multinomial(rows, chances).astype(np.float64)
+def sample(random: np.random.Generator, rows: int) -> Floats:
+    return random.multinomial(rows, EVEN).astype(np.float64)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([100, 1_000, 30_000]))
