@@ -29,7 +29,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -q -e .
 	@touch $@
 
-demo: $(STAMP)  ## the whole loop on a real Kafka: score, drift, retrain, swap; about two minutes
+demo: $(STAMP)  ## the whole loop on a real Kafka with four changes of the world; about two minutes
 	$(BIN)/headrace demo
 
 $(NPM_STAMP): $(ASYNCAPI)/package-lock.json $(STAMP)

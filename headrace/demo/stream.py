@@ -44,7 +44,7 @@ CYCLIC, SWING = "humidity", 2.0
 """What follows the hours of the day, and by how many standard deviations it does at most."""
 WRONG, UNIT, GATEWAY = "pressure", 100.0, 1
 """What one gateway sends in another unit: kilopascal for bar."""
-WORN, WEAR = "vibration", 2.0
+WORN, RISE = "vibration", 2.0
 """What rises slowly, and by how many standard deviations in all."""
 
 STEP_MS = 24 * 60 * 60 * 1000 // DAY
@@ -85,7 +85,7 @@ def readings(rows: int, change: int, seed: int, wrong: range = NEVER, wear: rang
     label = np.where(row < change, old, new) ^ (random.random(rows) < NOISE)
     pumps = [f"pump-{number:02}" for number in random.integers(0, PUMPS, rows)]
     standard[CYCLIC] += SWING * np.cos(2 * np.pi * row / DAY)
-    standard[WORN] += WEAR * np.clip((row - wear.start) / len(wear), 0, 1) if wear else 0
+    standard[WORN] += RISE * np.clip((row - wear.start) / len(wear), 0, 1) if wear else 0
     columns = {name: _measured(name, values) for name, values in standard.items()}
     columns[WRONG] = np.where(_wrong(wrong, pumps), columns[WRONG] * UNIT, columns[WRONG]).round(3)
     return pl.DataFrame({"pump": pumps, **columns, "needs_service": label})

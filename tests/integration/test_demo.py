@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from headrace.demo.story import HELD, NAMED, SHIFT, TITLES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,7 +42,7 @@ def descendants_until_the_end(process: "subprocess.Popen[bytes]", seconds: float
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_demo_closes_the_loop_and_says_so_as_json(tmp_path: Path) -> None:
+def test_the_demo_tells_four_changes_apart_and_says_so_as_json(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w+") as out, (tmp_path / "err").open("w+") as err:
         process = subprocess.Popen(
             [sys.executable, "-c", "from headrace.cli import main; main()", "demo", "--json"],
@@ -55,6 +57,12 @@ def test_the_demo_closes_the_loop_and_says_so_as_json(tmp_path: Path) -> None:
     assert not [each for each in seen if alive(each)]
     told = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert told[-1]["closed"] is True
+    assert (told[-1]["missing"], told[-1]["wrong"]) == ([], [])
+    said = {each["step"]: each["told"] for each in told if "step" in each}
+    assert said.keys() == set(TITLES)
+    assert said[TITLES[NAMED]] == "pressure arrives 100 times too large, from source events/1 alone"
+    assert "rows of events/1" in said[TITLES[HELD]]
+    assert "vibration" in said[TITLES[SHIFT]]
     assert told[-1]["worst"] < told[-1]["before"] - 0.2
     assert told[-1]["after"] > told[-1]["before"] - 0.05
     assert sorted(path.stem for path in (tmp_path / ".headrace" / "demo" / "logs").iterdir()) == [

@@ -193,7 +193,8 @@ def lone_source(shape: Shape, sources: tuple[int, ...], counts: npt.NDArray[np.i
     if fresh.sum() <= 0:
         return None
     odds = np.log((shape.usual + fresh / fresh.sum()) / 2 / shape.usual)
-    evidence, rows = counts @ odds, np.maximum(counts.sum(1), 1)
-    least = np.maximum(SOURCE_EVIDENCE, SOURCE_SHARE * (evidence / rows).max() * rows)
-    moved = [source for source, is_one in zip(sources, (evidence > least).tolist(), strict=True) if is_one]
-    return moved[0] if len(moved) == 1 and (evidence < 0).any() else None
+    rows = np.maximum(counts.sum(1), 1)
+    each = counts @ odds / rows
+    like = each > SOURCE_SHARE * each.max()
+    moved = np.flatnonzero(like & (each * rows > SOURCE_EVIDENCE))
+    return sources[moved[0]] if len(moved) == 1 and not like.all() else None

@@ -37,9 +37,9 @@ from headrace.demo.stream import (
     MEANS,
     NOISE,
     OPTIONS,
+    RISE,
     START_MS,
     STEP_MS,
-    WEAR as WORN_BY,
     WORN,
     WRONG,
     gateway,
@@ -103,7 +103,7 @@ def test_one_gateway_alone_sends_another_unit_and_vibration_alone_rises_and_stay
     assert ratio == pytest.approx(np.where(bad, 100, 1))
     assert 50 < bad.sum() < 250
     rise = (rows[WORN] - same[WORN]).to_numpy() / MEANS[WORN][1]
-    assert rise[[1_999, 2_250, 2_500, 2_999]] == pytest.approx([0, WORN_BY / 2, WORN_BY, WORN_BY], abs=0.01)
+    assert rise[[1_999, 2_250, 2_500, 2_999]] == pytest.approx([0, RISE / 2, RISE, RISE], abs=0.01)
 
 
 def test_every_message_of_the_demo_is_valid() -> None:
@@ -128,13 +128,9 @@ def episode(name: str, row: int, kind: str, leading: str, **fields: object) -> D
 
 
 CONCEPT = episode("c", COURSE.change + 300, "concept", "_loss")
-BAD = episode(
-    "b", COURSE.wrong.start + 100, "bad_data", WRONG, source=f"events/{GATEWAY}", evidence={"cause": "unit"}
-)
+BAD = episode("b", COURSE.wrong.start + 100, "bad_data", WRONG, source=f"events/{GATEWAY}", evidence={"cause": "unit"})
 WEARING = episode("w", COURSE.wear.start + 700, "covariate", WORN)
-HELD_BACK = Quarantine(
-    START_MS + COURSE.wrong.start * STEP_MS, START_MS + (COURSE.wrong.stop + 900) * STEP_MS, GATEWAY
-)
+HELD_BACK = Quarantine(START_MS + COURSE.wrong.start * STEP_MS, START_MS + (COURSE.wrong.stop + 900) * STEP_MS, GATEWAY)
 
 
 def member(version: int, cause: str, kind: str = "drift") -> Member:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from headrace.again import read_again
 from headrace.cli import run
-from headrace.demo.command import OPTIONS, PIPELINE
-from headrace.demo.stream import readings
+from headrace.demo.command import PIPELINE
+from headrace.demo.stream import OPTIONS, STEP_MS, readings
 from headrace.drift.document import write_all
 from headrace.drift.pages import page as drawn
 from headrace.drift.reading import stories
@@ -45,7 +45,7 @@ def loop() -> Loop:
 def test_a_file_becomes_scores_models_and_a_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "readings.csv"
     readings(ROWS, ROWS, 7).write_csv(file)
-    words = ["--start", "2026-01-01T00:00:00Z", "--every", "1s", "--label-delay", "300rows", "--json"]
+    words = ["--start", "2026-01-01T00:00:00Z", "--every", "5m", "--label-delay", "300rows", "--json"]
     assert run(["simulate", str(file), "-p", str(PIPELINE), *words]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["events"], told["predictions"], told["examples"], told["dead_letters"]) == (ROWS, ROWS, ROWS, 0)
@@ -84,7 +84,7 @@ def tallies(log: LogReader) -> dict[tuple[int, int, int], tuple[list[int], list[
 def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> None:
     """Only pumps that need service are told: the rest becomes examples at the horizon, a log, models and episodes."""
     spec = load(PIPELINE)
-    labels = spec.labels.model_copy(update={"absent": False, "horizon": 600_000})
+    labels = spec.labels.model_copy(update={"absent": False, "horizon": 600 * STEP_MS})
     spec = spec.model_copy(update={"labels": labels})
     loop = assemble(spec, Store("memory://"), 2)
     told = messages(readings(ROWS, CHANGE, 7), spec, OPTIONS)
@@ -97,7 +97,7 @@ def test_a_run_in_which_no_label_means_false_reads_again_to_what_it_says() -> No
 
 
 def test_a_run_with_windows_over_labels_reads_again_to_what_it_says() -> None:
-    spec = parse(PIPELINE.read_text().replace("features:\n", "features:\n  rate: {mean: label, over: 10m}\n", 1))
+    spec = parse(PIPELINE.read_text().replace("features:\n", "features:\n  rate: {mean: label, over: 50h}\n", 1))
     loop = assemble(spec, Store("memory://"), 2)
     run_loop(loop, spec, messages(readings(ROWS, CHANGE, 7), spec, OPTIONS))
     findings = list(read_again(loop.log, spec))
