@@ -18,6 +18,8 @@ SEEN = 3.0
 """Rows that a bin must make one expect, to say how many of the old ones are left."""
 LEAST_OCTAVES, LEAST_SPREADS = 4.0, 2.2
 """A unit moves a histogram by that many powers of two and by that many of its standard deviations, at least."""
+WIDER = 0.4
+"""Powers of two by which a unit may change the width, besides chance."""
 STEP = 0.25
 LIKE = 0.15
 """Distance of distributions that count as the same, besides chance."""
@@ -142,7 +144,8 @@ def unit(magnitudes: Shape) -> float | None:
 def _shift(before: Floats, after: Floats) -> float | None:
     (middle, spread), (now, width) = _moments(before), _moments(after)
     by = now - middle
-    if abs(by) < max(LEAST_OCTAVES, LEAST_SPREADS * spread) or abs(width - spread) > spread / 3 + 1 / 2:
+    chance = 2.5 * spread / float(np.sqrt(2 * after.sum()))
+    if abs(by) < max(LEAST_OCTAVES, LEAST_SPREADS * spread) or abs(width - spread) > WIDER + chance:
         return None
     steps = by + np.arange(-1, 1 + STEP, STEP)
     found = min(steps.tolist(), key=lambda step: distance(after, moved(before, step)))

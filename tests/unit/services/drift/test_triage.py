@@ -66,7 +66,7 @@ def shaped(kind: str, latent: np.ndarray) -> np.ndarray:
 @given(st.integers(0, 10_000), st.floats(-2, 2), st.sampled_from(["normal", "lognormal", "uniform"]))
 def test_a_shift_of_two_standard_deviations_is_no_factor(seed: int, by: float, kind: str) -> None:
     random = np.random.default_rng(seed)
-    before, after = (shaped(kind, random.normal(mean, 1, rows)) for mean, rows in ((0, 5_000), (by, 120)))
+    before, after = (shaped(kind, random.normal(mean, 1, rows)) for mean, rows in ((0, 5_000), (by, 240)))
     assert unit(Shape(SIZES, sizes(before), sizes(after))) is None
 
 
