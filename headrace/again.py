@@ -100,7 +100,7 @@ def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader
     """Score the features again, each batch by the pool that the record names."""
     memory, announcements = MemoryLog(broker, "again"), pools(ruled)
     for partition in range(memory.partitions("features")):
-        handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics())
+        handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics(), keys=store.keys)
         place, ruling = Place("features", partition), 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]

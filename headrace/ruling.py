@@ -38,8 +38,8 @@ def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
     broker = memory_broker(VirtualClock(), log.partitions("examples"))
     loop = Loop(
         [
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics)),
         ],
         spec,

@@ -24,6 +24,7 @@ from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
 from runtime.references import References
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, load
@@ -69,7 +70,7 @@ def simulate(
     output = Output(machine=json)
     frame = read(file)
     inputs = list(messages(frame, spec, options))
-    loop = assemble(spec, Store(artefacts), partitions)
+    loop = assemble(spec, Store(artefacts, keys_in_memory()), partitions)
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
     if episodes is not None:
@@ -83,9 +84,9 @@ def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop
         [
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
-            ("serving", lambda metrics: Serving(spec, load_model, metrics)),
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics)),
         ],
         spec,

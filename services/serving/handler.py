@@ -15,6 +15,7 @@ from runtime.artefact import ModelRefused
 from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import Stage, decode, gathered, parted, rounds
 from runtime.tail import story
 from schemas import batch as b
@@ -49,6 +50,7 @@ class Serving:
         load: Fetches, verifies, loads and warms up a member's model. Raises ModelRefused or Transient.
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
+        keys: Whose announcements are believed; by default nobody's.
     """
 
     inputs = ("features",)
@@ -61,13 +63,14 @@ class Serving:
         load: Callable[[Member], Scorer],
         metrics: Metrics | None = None,
         form: cloudevents.Form = "structured",
+        keys: Keys | None = None,
     ) -> None:
         self._load, self._metrics = load, metrics or Metrics()
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
         self._columns = feature_columns(spec)
-        self._announced = Announced()
+        self._announced = Announced(keys or Keys(), self._metrics)
         self._judged = 0
         self._again = 0
         self._pool: ServedPool | None = None
@@ -141,6 +144,7 @@ class Serving:
             return []
         except ModelRefused as error:
             stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
+            self._metrics.refused_models.labels("artefact").inc()
             decided = self._decision(wanted, "refused", stays, str(error))
         else:
             reason = f"fetched, verified and warmed up; {_before(self._pool)}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runtime.settings import ServiceSettings
+from runtime.settings import TrustSettings
 
 
-class Settings(ServiceSettings):
+class Settings(TrustSettings):
     """Settings of the serving service."""
 
     http_host: str = Field("127.0.0.1", min_length=1, description="Address on which /v1/predict listens.")

@@ -16,6 +16,7 @@ from runtime.errors import Transient, WrongSetup
 from runtime.fold import passed
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import Decoded, decode
 from runtime.store import Store
 from schemas.cloudevents import Form
@@ -60,8 +61,9 @@ class Training:
     leads = True
 
     def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None, form: Form = "structured") -> None:
-        self._spec, self._metrics = spec, metrics or Metrics()
-        self._fitter, self._budget, self._saying = Fitter(spec, store), _budget(spec), Saying(spec.pipeline, form)
+        self._spec, self._metrics, self._keys = spec, metrics or Metrics(), store.keys
+        self._fitter, self._budget = Fitter(spec, store), _budget(spec)
+        self._saying = Saying(spec.pipeline, form, store.keys)
         self._turns = Turns(f"{spec.pipeline}/first", spec.training.min_rows, spec.drift.settle)
         self._state = State()
         self._clear(0)
@@ -69,7 +71,8 @@ class Training:
     def _clear(self, partitions: int) -> None:
         training, drift = self._spec.training, self._spec.drift
         self._window = Window(tuple(self._spec.features), partitions, training.window, drift.lateness)
-        self._announced, self._episodes, self._judgement = Announced(), Episodes(), Judgement()
+        self._announced = Announced(self._keys, self._metrics)
+        self._episodes, self._judgement = Episodes(), Judgement()
         self._decided: int | None = None
 
     # --- taking and losing the lead -----------------------------------------------------------
@@ -79,7 +82,7 @@ class Training:
         if place != SEAT:
             return []
         self._state = checkpoint(log)
-        self._state.epoch = max(self._state.epoch, _announced(log).epoch) + 1
+        self._state.epoch = max(self._state.epoch, _announced(log, self._keys).epoch) + 1
         return [self._saying.checkpoint(self._state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
@@ -348,8 +351,8 @@ class Training:
         return self._saying.checkpoint(self._state)
 
 
-def _announced(log: LogReader) -> Announced:
-    announced = Announced()
+def _announced(log: LogReader, keys: Keys) -> Announced:
+    announced = Announced(keys)
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         announced.take(message)
     return announced

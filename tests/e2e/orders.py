@@ -20,6 +20,7 @@ from headrace.loop import Loop, memory_broker
 from runtime.memory import VirtualClock
 from runtime.model import fetch, libraries, save
 from runtime.ports import Message, Outgoing, Place
+from runtime.signing import signed
 from runtime.store import Store
 from schemas import batch as b
 from schemas.cloudevents import encode
@@ -143,7 +144,7 @@ def model(spec: Pipeline, store: Store, learned: Sequence[Portion]) -> Portion:
     member = member_of(save(store, directory(manifest), made.classifier, made.warm_up, manifest), epoch=1)
     said = []
     for each in (member, pool_of(member, 1, 0, 60_000, 1)):
-        value, headers = encode(each, id=each.key, source="/headrace/storm/training")
+        value, headers = encode(signed(store.keys, each), id=each.key, source="/headrace/storm/training")
         said.append(Outgoing("models", 0, value, each.key.encode(), headers))
     return said
 
@@ -156,7 +157,7 @@ def undisturbed(spec: Pipeline, store: Store, sent: Sequence[Portion]) -> pa.Rec
         [
             ("ingestion", lambda metrics: Ingestion(spec, PARTITIONS, metrics)),
             ("features", lambda metrics: Features(spec, PARTITIONS, metrics)),
-            ("serving", lambda metrics: Serving(spec, load, metrics)),
+            ("serving", lambda metrics: Serving(spec, load, metrics, keys=store.keys)),
         ],
         spec,
         broker,

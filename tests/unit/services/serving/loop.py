@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from runtime.memory import MemoryBroker, MemoryCarrier
-from runtime.model import fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save
 from runtime.ports import Message, Place
+from runtime.signing import signed
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
@@ -64,7 +65,10 @@ class Loop:
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
-        return Serving(self.spec, lambda member: fetch(self.store, member, self.spec.feature_types), form=self.form)
+        def load(member: Member) -> Model:
+            return fetch(self.store, member, self.spec.feature_types)
+
+        return Serving(self.spec, load, form=self.form, keys=self.store.keys)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:
@@ -88,7 +92,7 @@ class Loop:
         self.written[partition] += 1
 
     def say(self, *messages: Member | Pool) -> None:
-        for said in messages:
+        for said in (signed(self.store.keys, each) for each in messages):
             value, headers = cloudevents.encode(said, id=said.key, source="/headrace/shop/training", form=self.form)
             self.broker.append(Place("models", 0), value, said.key.encode(), headers)
 

@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import Transient, WrongSetup
 from runtime.ports import Place
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
@@ -291,7 +292,7 @@ def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
 
 
 def test_a_store_that_is_away_is_waited_for_and_the_fit_is_not_lost(tmp_path: Path) -> None:
-    loop = Loop(store=Store(f"file://{tmp_path}"))
+    loop = Loop(store=Store(f"file://{tmp_path}", keys_in_memory()))
     (tmp_path / "models").write_text("in the way")
     worker = loop.start()
     clock = worker._clock
