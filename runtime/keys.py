@@ -44,9 +44,7 @@ def keys_of(settings: TrustSettings, signing: Path | None = None) -> Keys:
     private = None if signing is None else _private_key(signing, settings)
     keys = Keys.of(trusted, private, unsigned=settings.allow_unsigned)
     if not keys.trusted and not keys.unsigned:
-        raise WrongSetup(
-            f"HEADRACE_TRUSTED_KEYS: {settings.trusted_keys} holds no key of which models are taken; {MEND}"
-        )
+        raise WrongSetup(f"HEADRACE_TRUSTED_KEYS: there is no key in {settings.trusted_keys}; {MEND}")
     if private is not None and key_id(private.public_key()) not in keys.trusted and keys.trusted:
         raise WrongSetup(
             f"HEADRACE_SIGNING_KEY: {signing} is key {key_id(private.public_key())}, which HEADRACE_TRUSTED_KEYS does "

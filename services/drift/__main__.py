@@ -21,9 +21,9 @@ def build(context: Context, settings: Settings) -> list[Worker]:
     """The two workers; each has a group of its own."""
     name = context.spec.pipeline
     threadpool_limits(1)  # matrices of a few thousand rows gain nothing by more, and other services need the cores
+    store = Store(settings.artefacts, keys_of(settings))
     counting = StreamsCarrier(settings.brokers, name, "drift", datadir=settings.data / "drift")
     judging = KafkaCarrier(settings.brokers, name, "drift-judge")
-    store = Store(settings.artefacts, keys_of(settings))
     judge = Judge(context.spec, References(store, context.metrics), context.metrics, settings.cloudevents)
     return [
         context.worker(Counter(context.spec, References(store, context.metrics), context.metrics), counting),

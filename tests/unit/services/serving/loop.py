@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -29,14 +31,21 @@ T = TypeVar("T", bound=Said)
 __all__ = ["Loop", "artefact", "features", "pool", "spec"]
 
 
-def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool = False) -> Member:
+def artefact(
+    store: Store,
+    pipeline: Pipeline,
+    version: int = 1,
+    *,
+    turned: bool = False,
+    others: Mapping[str, bytes] = MappingProxyType({}),
+) -> Member:
     """A real model in the store, and its announcement."""
     rows = labelled(0, 200, turned=turned)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
     candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
     manifest = manifest_of(pipeline, candidate, libraries())
-    stored = save(store, directory(manifest), made.classifier, made.warm_up, manifest)
+    stored = save(store, directory(manifest), made.classifier, made.warm_up, manifest, others)
     return member_of(stored, epoch=1)
 
 
