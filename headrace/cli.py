@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "drift": ("headrace.drift.command", "app"),
     "operator": ("headrace.wishes", "app"),
     "dead-letters": ("headrace.dead_letters.command", "app"),
+    "keys": ("headrace.keys_command", "app"),
     "kafka": ("headrace.kafka_command", "app"),
 }
 """Each command's module and function. Only the one that is asked for is imported: some bring seconds of libraries."""

@@ -5,6 +5,7 @@ Run as `python -m runtime.keys FILE DIRECTORY`, it makes a pair unless there is 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -144,11 +145,22 @@ def _write(path: Path, text: bytes, mode: int) -> None:
             os.link(file.name, path)
 
 
-def main() -> None:
-    """Make a pair at the two places that the command line names."""
-    private, trusted = map(Path, sys.argv[1:])
-    print(f"key {make(private, trusted)} signs models; readers trust what is in {trusted}")  # noqa: T201
+def main() -> int:
+    """Make a pair at the two places that the command line names; exit code 0, or 2 with the mend on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.keys", description="Make a pair of keys unless there is one."
+    )
+    parser.add_argument("private", type=Path, help="file of the private key")
+    parser.add_argument("trusted", type=Path, help="directory of the public keys")
+    given = parser.parse_args()
+    try:
+        key = make(given.private, given.trusted)
+    except WrongSetup as error:
+        print(f"keys: {error}", file=sys.stderr)  # noqa: T201 - for the person who starts it
+        return 2
+    print(f"key {key} signs models; readers trust what is in {given.trusted}")  # noqa: T201
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
