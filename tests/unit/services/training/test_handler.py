@@ -323,7 +323,7 @@ def test_old_rows_are_forgotten_and_a_restart_reads_only_what_is_remembered() ->
     loop.run()
     handler = worker._handler
     assert isinstance(handler, Training)
-    rows = handler._window.rows
+    rows = handler._known.window.rows
     assert rows is not None
     assert 400 <= rows.num_rows <= 840
 
