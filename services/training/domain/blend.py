@@ -34,7 +34,9 @@ class Judged:
     online: Floats | None = None
 
     @classmethod
-    def of(cls, members: pa.ListArray, outputs: pa.ListArray, labels: Floats, online: pa.ListArray | None = None) -> Self:
+    def of(
+        cls, members: pa.ListArray, outputs: pa.ListArray, labels: Floats, online: pa.ListArray | None = None
+    ) -> Self:
         """From the columns of a batch; rows that no pool scored have no members."""
         raise NotImplementedError
 
