@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.encoding import LARGEST
 from schemas.predictions import THRESHOLD
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -147,7 +148,7 @@ def mix(task: Task, outputs: Floats, weights: Floats, calibrator: Calibrator, on
 def opinions(task: Task, outputs: Floats) -> Floats:
     """Outputs as they are averaged: logits, logarithms of probabilities, or values; NaN where not finite."""
     if task == "regression":
-        return np.where(np.isfinite(outputs), outputs, np.nan)
+        return np.clip(np.where(np.isfinite(outputs), outputs, np.nan), -LARGEST, LARGEST)
     return _logs(task, outputs, FLOOR)
 
 
@@ -163,7 +164,7 @@ def mixture(told: Floats, weights: Floats) -> Floats:
         told: Opinions, shape (rows, members, K).
         weights: Of each member, shape (members,), or of each row's members, shape (rows, members).
     """
-    there: npt.NDArray[np.bool_] = np.isfinite(told).all(axis=2)
+    there = np.asarray(np.isfinite(told).all(axis=2))
     counted = np.where(there, weights, 0.0)
     with np.errstate(invalid="ignore"):
         counted = counted / counted.sum(axis=1, keepdims=True)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from schemas.encoding import LARGEST
 from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
 from services.training.domain.calibrators import learner
 from services.training.domain.judged import Judged, Run
-from services.training.domain.trust import followed, likelihoods, squared
+from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
 ENTRY = 0.05
 """Weight of a newcomer."""
@@ -129,7 +130,7 @@ class Blend:
         mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
-        self._compare(awake, run.outputs[:, known])
+        self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
         self._labels[awake] += len(labels)
 
     def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats]:
@@ -137,6 +138,7 @@ class Blend:
         joint = np.logaddexp.reduce(self._logs[awake])
         weights = np.exp(self._logs[awake] - joint).tolist()
         if self._task == "regression":
+            labels = np.clip(labels, -LARGEST, LARGEST)
             path, weights, labels, self._variance = squared(weights, self._variance, told[:, :, 0], labels)
         else:
             path, weights = followed(weights, likelihoods(self._task, told, labels))
@@ -145,7 +147,7 @@ class Blend:
 
     def _compare(self, awake: list[int], outputs: Floats) -> None:
         """Count how far apart the members' outputs are: half the sum of absolute differences."""
-        scale = np.sqrt(self._variance) if self._variance > 0.0 else 1.0
+        scale = np.sqrt(self._variance) if self._variance > NOTHING else 1.0
         for index, one in enumerate(awake[:-1]):
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)

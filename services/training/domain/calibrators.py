@@ -160,9 +160,11 @@ class Line:
         self._xy = MEMORY * self._xy + dx * (y - self._y)
 
     def _line(self) -> tuple[float, float]:
-        """Slope and constant; both have a prior of variance `PRIOR`, in units of the residuals."""
-        noise = self._plain / self._rows / PRIOR if self._rows else 0.0
-        under = self._xx + noise
-        slope = (self._xy + noise) / under if under > 0.0 else 1.0
-        shift = (self._y - self._x) * self._rows / (self._rows + 1.0 / PRIOR)
+        """Slope and constant, with priors of variance `PRIOR`: in units of the residuals, and of the mixture's."""
+        if self._plain <= 0.0:
+            return 1.0, self._y - self._x
+        left = min(self._plain, self._made)
+        noise = left / self._rows / PRIOR
+        slope = (self._xy + noise) / (self._xx + noise) if self._xx + noise > 0.0 else 1.0
+        shift = (self._y - self._x) * self._rows / (self._rows + left / self._plain / PRIOR)
         return slope, self._x + shift - slope * self._x

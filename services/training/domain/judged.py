@@ -34,7 +34,7 @@ class Run:
 
     def pieces(self) -> Iterator[Run]:
         """The run, cut where another set of members gave finite numbers; those that did not are left out."""
-        there: npt.NDArray[np.bool_] = np.isfinite(self.outputs).all(axis=2)
+        there = np.asarray(np.isfinite(self.outputs).all(axis=2))
         if there.all():
             yield self
             return

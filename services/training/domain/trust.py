@@ -25,6 +25,8 @@ SCALE_MEMORY = 0.99
 """Part of a residual variance that the next row leaves."""
 OUTLIER = 5.0
 """A residual counts as at most so many standard deviations: one wild label must not make all members equal for long."""
+NOTHING = 1e-200
+"""A residual variance up to this is none: members that agree with every label are equally right."""
 
 
 def likelihoods(task: Task, told: Floats, labels: Floats) -> Floats:
@@ -67,7 +69,7 @@ def squared(
 
     Args:
         weights: In front of the first row.
-        variance: Likewise; 0 where nothing is known.
+        variance: Likewise; 0 where nothing is known yet.
         told: Values, shape (rows, members).
         labels: The true values.
 
@@ -79,7 +81,7 @@ def squared(
         path.append(weights)
         mixed = sum([a * b for a, b in zip(weights, row, strict=True)])
         error = label - mixed
-        if variance > 0.0:
+        if variance > NOTHING:
             squares = [(label - each) ** 2 for each in row]
             least, power = min(squares), -0.5 * TEMPER / variance
             moved = [a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)]
@@ -88,5 +90,5 @@ def squared(
             most = OUTLIER * math.sqrt(variance)
             error = min(max(error, -most), most)
         near.append(mixed + error)
-        variance = variance + (1.0 - SCALE_MEMORY) * (error * error - variance) if variance > 0.0 else error * error
+        variance = variance + (1.0 - SCALE_MEMORY) * (error * error - variance) if variance > NOTHING else error * error
     return np.array(path), weights, np.array(near), variance
