@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.encoding import LARGEST
 from schemas.predictions import THRESHOLD
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -88,7 +89,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         log_weights: Logarithm of each member's weight; the weights sum to 1.
         labels: Labels by which each member was judged.
         calibrator: What is made of the mixture.
-        scale: Regression: running standard deviation of each member's residuals; else empty.
+        variance: Regression: running variance of the mixture's residuals; else 0.
         apart: Sum of the distances between the outputs of two members, row by row of the upper triangle.
         together: Rows over which `apart` was summed, likewise.
         champion: The member that rules; strategy `champion` alone.
@@ -108,7 +109,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     log_weights: tuple[float, ...]
     labels: tuple[int, ...]
     calibrator: Calibrator
-    scale: tuple[float, ...] = ()
+    variance: float = 0.0
     apart: tuple[float, ...] = ()
     together: tuple[int, ...] = ()
     champion: int | None = None
@@ -139,8 +140,7 @@ def mix(task: Task, outputs: Floats, weights: Floats, calibrator: Calibrator, on
         calibrator: What is made of the mixture.
         online: The online member's outputs, shape (rows, K), NaN in rows that it did not score; None without one.
     """
-    told = opinions(task, outputs)
-    mixed = mixture(told, weights)
+    mixed = mixture(opinions(task, outputs), weights)
     beside = None if online is None else beliefs(task, online)
     return calibrated(task, mixed, calibrator.parameters, beside)
 
@@ -148,7 +148,7 @@ def mix(task: Task, outputs: Floats, weights: Floats, calibrator: Calibrator, on
 def opinions(task: Task, outputs: Floats) -> Floats:
     """Outputs as they are averaged: logits, logarithms of probabilities, or values; NaN where not finite."""
     if task == "regression":
-        return np.where(np.isfinite(outputs), outputs, np.nan)
+        return np.clip(np.where(np.isfinite(outputs), outputs, np.nan), -LARGEST, LARGEST)
     return _logs(task, outputs, FLOOR)
 
 
@@ -164,7 +164,7 @@ def mixture(told: Floats, weights: Floats) -> Floats:
         told: Opinions, shape (rows, members, K).
         weights: Of each member, shape (members,), or of each row's members, shape (rows, members).
     """
-    there = ~np.isnan(told).any(axis=2)
+    there = np.asarray(np.isfinite(told).all(axis=2))
     counted = np.where(there, weights, 0.0)
     with np.errstate(invalid="ignore"):
         counted = counted / counted.sum(axis=1, keepdims=True)
@@ -188,8 +188,10 @@ def chosen(task: Task, predictions: Floats) -> Floats:
     if task == "regression":
         return predictions
     if task == "binary":
-        return np.where(np.isnan(predictions), np.nan, predictions >= THRESHOLD)
-    return np.where(np.isnan(predictions).any(axis=1), np.nan, predictions.argmax(axis=1))
+        values: Floats = np.where(np.isnan(predictions), np.nan, (predictions >= THRESHOLD).astype(float))
+        return values
+    likeliest = predictions.argmax(axis=1).astype(float)
+    return np.where(np.isnan(predictions).any(axis=1), np.nan, likeliest)
 
 
 def _logs(task: Task, probabilities: Floats, floor: float) -> Floats:
