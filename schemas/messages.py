@@ -231,6 +231,7 @@ class Pool(Message):
     pinned: int | None = Field(
         default=None, description="Version of the member that answers alone on an operator's wish; null for none."
     )
+    cause: Cause | None = Field(default=None, description="What it was composed anew for; null in old messages.")
 
     @property
     def alone(self) -> int | None:
@@ -268,6 +269,13 @@ Step = Literal[
     "skewed",
     "quarantined",
     "released",
+    "recalled",
+    "promoted",
+    "pinned",
+    "evicted",
+    "rolled_back",
+    "frozen",
+    "unfrozen",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]

@@ -219,20 +219,33 @@ class TrainingSpec(Spec):
 
 
 class StrategySpec(Spec):
-    """How the members' outputs become one prediction; only one member so far."""
+    """How the members' outputs become one prediction."""
 
-    name: Literal["blend", "champion"] = Field(default="blend", description="Only `blend` so far.")
-    members: int = Field(default=1, ge=1, description="Most members of the pool; only 1 so far.")
-    alpha: float | None = Field(default=None, description="For `champion`: not supported yet.")
-    max_rows: int | None = Field(default=None, description="For `champion`: not supported yet.")
+    name: Literal["blend", "champion"] = Field(
+        default="blend", description="`blend`: all answer, by the weight that labels give them; `champion`: one rules."
+    )
+    members: int = Field(
+        default=6,
+        ge=1,
+        le=64,
+        description="Most members of the pool; with 1 each accepted fit replaces the one before.",
+    )
+    alpha: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="For `champion`: most wrong promotions, as a share; 0.05 where it is absent.",
+    )
+    max_rows: int | None = Field(
+        default=None, ge=100, description="For `champion`: rows after which a challenger is given up; absent: 20000."
+    )
 
     @model_validator(mode="after")
-    def _only_one_member(self) -> Self:
-        mend = "write {name: blend, members: 1} or leave the block out"
-        if self.name != "blend" or self.alpha is not None or self.max_rows is not None:
-            raise later("strategy champion", mend)
-        if self.members != 1:
-            raise later(f"a blend of {self.members} members", mend)
+    def _fits_its_name(self) -> Self:
+        if self.name == "blend" and (self.alpha is not None or self.max_rows is not None):
+            raise ValueError("alpha and max_rows are for champion: remove them, or write `name: champion`")
+        if self.name == "champion" and self.members == 1:
+            raise ValueError("champion needs a challenger beside the champion: write `members: 2` or more")
         return self
 
 

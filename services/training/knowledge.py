@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from runtime.announced import Announced
 from runtime.fold import passed
 from runtime.ports import LogReader, Message, Place
 from runtime.stage import Decoded
 from schemas.pipeline import Pipeline
+from services.training.domain import growth
 from services.training.domain.rows import KEPT
 from services.training.domain.triggers import State
 from services.training.domain.window import Window
 from services.training.reading import Episodes, Judgement, passed_before
+from services.training.weighing import Weighing, newest
 
 log = logging.getLogger("headrace.training")
 
@@ -34,6 +38,7 @@ class Knowledge:
         announced: Members and pool.
         episodes: What the judge found.
         judgement: How far the judge has come.
+        weighing: What the labels taught about the members.
         decided: How far the judge had come when everything was decided last.
     """
 
@@ -43,6 +48,7 @@ class Knowledge:
         self.state = state or State()
         self.window = Window(tuple(spec.features), partitions, training.window, drift.lateness)
         self.announced, self.episodes, self.judgement = Announced(), Episodes(), Judgement()
+        self.weighing = Weighing(spec)
         self.decided: int | None = None
 
     @property
@@ -58,9 +64,10 @@ class Knowledge:
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
         self.hear_judge()
+        self.weighing = Weighing(self._spec, newest(log), self.announced.pool)
         for partition in self.window.next:
-            place = Place("examples", partition)
-            start = max(self.state.begins.get(partition, 0), log.begin(place))
+            place, begin = Place("examples", partition), self.state.begins.get(partition, 0)
+            start = max(min(begin, self.weighing.covers.get(partition, begin - 1) + 1), log.begin(place))
             self.window.begin(partition, start, passed_before(log, place, start))
             positions[place] = start
         return positions
@@ -71,10 +78,21 @@ class Knowledge:
         if self.window.judged is None:
             self.episodes.come(None)
 
+    def grow(self) -> None:
+        """Note when the labelled rows had grown enough."""
+        self.state.growth = growth.grown(self.state.growth, self.window)
+
+    def settle(self) -> None:
+        """Add up the rows that are decided on: the window may forget them."""
+        self.state.growth = growth.settled(self.state.growth, self.window)
+
     def take_rows(self, partition: int, message: Decoded) -> int:
-        """Remember the rows of a message; how many are new."""
+        """Remember the rows of a message, and learn from them whom to trust; how many are new."""
         needed = {*KEPT, *self._spec.features}
         if missing := sorted(needed - set(message.batch.schema.names)):  # another definition of the pipeline wrote it
             log.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
             return 0
-        return self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
+        fresh = self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
+        rows = message.batch if fresh.all() else message.batch.filter(pa.array(fresh))
+        self.weighing.take(partition, message.offset, rows)
+        return int(fresh.sum())

@@ -35,21 +35,20 @@ def times(batch: pa.RecordBatch) -> Ints:
 
 
 def judged(examples: pa.RecordBatch) -> pa.RecordBatch:
-    """One row per member output of each joined row, with what came true.
+    """What the anchor said of each joined row, the first of its members, with what came true.
 
     Corrections change datasets, never monitors: the first label of an event judged its prediction.
     """
     if b.CORRECTION in examples.schema.names:
         examples = examples.filter(pc.invert(examples.column(b.CORRECTION)))
-    outputs = examples.column(b.OUTPUTS)
-    parents = pc.list_parent_indices(outputs)
-    output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column(b.MEMBERS))
+    examples = examples.filter(examples.column(b.MEMBERS).is_valid())
+    output = pc.list_element(examples.column(b.OUTPUTS), 0)
     columns = [
-        examples.column(b.LABEL_TIME).take(parents),
-        *(examples.column(name).take(parents) for name in (b.SOURCE, b.POSITION, b.ROW)),
-        member,
+        examples.column(b.LABEL_TIME),
+        *(examples.column(name) for name in (b.SOURCE, b.POSITION, b.ROW)),
+        pc.list_element(examples.column(b.MEMBERS), 0),
         output,
-        examples.column(b.LABEL).take(parents),
+        examples.column(b.LABEL),
     ]
     rows = pa.RecordBatch.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, COUNTS, strict=True)], schema=COUNTS

@@ -41,16 +41,13 @@ Key = tuple[int, int, int]
 
 
 def scorers(batch: pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """The newest member that each row was scored by and its output; 0 and NaN where there was no pool."""
-    members = batch.column(b.MEMBERS)
-    parents = pc.list_parent_indices(members).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(members).to_numpy(zero_copy_only=False)
-    outputs = pc.list_flatten(batch.column(b.OUTPUTS)).to_numpy(zero_copy_only=False)
-    order = np.lexsort((flat, parents))
-    newest = order[np.append(np.flatnonzero(np.diff(parents[order])), len(order) - 1)[: len(order)]]
-    member, output = np.zeros(batch.num_rows, np.int64), np.full(batch.num_rows, np.nan)
-    member[parents[newest]], output[parents[newest]] = flat[newest], outputs[newest]
-    return member, output
+    """The anchor of each row, the first of its members, and its output; 0 and NaN where there was no pool."""
+    member = pc.fill_null(pc.list_element(batch.column(b.MEMBERS), 0), 0)
+    output = pc.list_element(batch.column(b.OUTPUTS), 0)
+    return (
+        member.to_numpy(zero_copy_only=False).astype(np.int64),
+        pc.fill_null(output, np.nan).to_numpy(zero_copy_only=False),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
