@@ -228,13 +228,13 @@ class StrategySpec(Spec):
         default=6,
         ge=1,
         le=64,
-        description="Most members of the pool; with 1 each accepted fit replaces the one before.",
+        description="Most members of the pool; with 1 each fit replaces the one before.",
     )
     alpha: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="For `champion`: most wrong promotions, as a share; 0.05 where it is absent.",
+        description="For `champion`: most wrong promotions, as a share; absent: 0.05.",
     )
     max_rows: int | None = Field(
         default=None, ge=100, description="For `champion`: rows after which a challenger is given up; absent: 20000."

@@ -83,13 +83,9 @@ class Carrying:
         if kind == "first" and self._spec.strategy.members > 1:
             state.growth = growth.begun(state.growth, at, known.window)
         elif kind == "growth" and trigger.whole:
-            state.growth = growth.fitted(state.growth, at if self._larger(known) else None)
+            state.growth = growth.fitted(state.growth, None)
         elif kind == "growth":
             state.growth = msgspec.structs.replace(state.growth, window=None)
-
-    def _larger(self, known: Knowledge) -> bool:
-        """Whether all rows are more than those of the window."""
-        return False
 
     def _answered(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
         """What is left to say where a crash came before the checkpoint that says so; None where nothing was done."""

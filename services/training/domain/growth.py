@@ -48,5 +48,10 @@ def begun(growth: Growth, at: int, window: Window) -> Growth:
 
 
 def fitted(growth: Growth, window: int | None) -> Growth:
-    """From a fit on all rows on, whatever came of it; with the time at which one on the window follows, None for none."""
+    """From a fit on all rows on, whatever came of it.
+
+    Args:
+        growth: What it was.
+        window: Event time at which a fit on the window follows, None for none.
+    """
     return replace(growth, base=wanted(growth), ready=None, window=window)
