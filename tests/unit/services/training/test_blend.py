@@ -29,8 +29,9 @@ def outputs_of(task: Task, labels: Floats, members: int, rng: np.random.Generato
     if task == "binary":
         chances: Floats = 1 / (1 + np.exp(-(noise + 2 * labels[:, None, None] - 1)))
         return chances
-    raised: Floats = np.exp(noise + 2.0 * (np.arange(3) == labels[:, None, None]))
-    return raised / raised.sum(axis=2, keepdims=True)
+    raised = np.exp(noise + 2.0 * (np.arange(3) == labels[:, None, None]))
+    shares: Floats = raised / raised.sum(axis=2, keepdims=True)
+    return shares
 
 
 def labels_of(task: Task, rows: int, rng: np.random.Generator) -> Floats:
