@@ -66,7 +66,8 @@ class Serving:
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
-        self._columns = feature_columns(spec)
+        self._columns, self._target = feature_columns(spec), spec.target
+        self._told = [*TOLD, b.PROBABILITIES] if self._target.width > 1 else TOLD
         self._announced = Announced()
         self._judged = 0
         self._again = 0
@@ -114,7 +115,7 @@ class Serving:
             yield decided
         version = 0 if self._pool is None else self._pool.version
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
-            rows = scored(completed(gathered(turn), self._columns), self._pool)
+            rows = scored(completed(gathered(turn), self._columns), self._pool, self._target)
             parts = list(parted(turn, rows))
             yield [each for part in parts for each in self._stage.emit(*part, pool=version)]
             if rows.num_rows:
@@ -180,7 +181,7 @@ class Serving:
         """One message per row, to the partition that is given for it."""
         if not rows.num_rows:
             return []
-        frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
+        frame = pl.DataFrame(pl.from_arrow(rows.select(self._told)))
         keys, values, headers = self._encoder.encode(frame)
         told = zip(repeat("predictions"), partitions, values, keys, headers)
         return list(map(_outgoing, told))

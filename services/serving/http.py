@@ -100,8 +100,7 @@ class PredictServer:
             problem = Problem("no_model", "there is no model yet", "$", mend)
             return self._reply(503, {"problems": [problem]}, {"Retry-After": str(RETRY_SECONDS)})
         events, features = self._reader.read(await request.read())
-        outputs = pool.blend(pool.outputs(features)).tolist()
-        told = answers(events, outputs, self._spec)
+        told = answers(events, pool.blend(pool.outputs(features)), self._spec)
         return self._reply(200, {"predictions": told, "model": pool.announced.leader, "pool": pool.version})
 
     @web.middleware

@@ -21,6 +21,7 @@ from runtime.store import Store
 from schemas.cloudevents import Form
 from schemas.messages import Member, Pool, Scalar, Wish, moment
 from schemas.pipeline import Pipeline
+from schemas.task import Target
 from services.training import quarantining
 from services.training.domain.announcements import Candidate, pool_of
 from services.training.domain.estimators import Refused
@@ -253,7 +254,7 @@ class Training:
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._saying.decision(trigger, "suppressed", "no fit", reason, at)]]
         rows = self._window.dataset(at, trigger.since)
-        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1)):
+        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1, self._spec.target)):
             return [[self._wait(trigger, "no labelled rows yet" if rows is None else why, at)]]
         begun = [] if not trigger.story else [self._begin(trigger, rows, at)]
         return [*begun, *self._fit(trigger, rows, at)]
@@ -362,7 +363,7 @@ def _budget(spec: Pipeline) -> Budget:
     return Budget(spec.training.cooldown, fits.count, fits.per_ms)
 
 
-def _unusable(rows: pa.RecordBatch, least: int) -> str:
+def _unusable(rows: pa.RecordBatch, least: int, target: Target) -> str:
     if rows.num_rows < least:
         return f"only {rows.num_rows} labelled rows; {least} are needed"
-    return scarce(rows)
+    return scarce(rows, target)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas import batch as b
 from schemas.messages import Pool
+from schemas.task import BINARY, Target, shaped
 
 Vector = npt.NDArray[np.float64]
 
@@ -19,7 +19,7 @@ class Scorer(Protocol):
     """A loaded model."""
 
     def score(self, batch: pa.RecordBatch) -> Vector:
-        """Probability of the second class for each row."""
+        """The output for each row, shape (rows,) for one number per row, else (rows, K)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +40,34 @@ class ServedPool:
         return self.announced.version
 
     def outputs(self, batch: pa.RecordBatch) -> Vector:
-        """Each member's output for each row, shape (rows, members)."""
-        return np.column_stack([model.score(batch) for model in self.models])
+        """Each member's output for each row, shape (rows, members, K)."""
+        given = [model.score(batch) for model in self.models]
+        return np.stack([each if each.ndim > 1 else each[:, None] for each in given], axis=1)
 
     def blend(self, outputs: Vector) -> Vector:
-        """One prediction per row: the weighted mean of the members' outputs."""
+        """One output per row, shape (rows, K): the weighted mean of the members' outputs."""
         if len(self.models) == 1:
             return outputs[:, 0]
         weights = np.array([self.announced.weights.get(member, 0.0) for member in self.announced.members])
-        return outputs @ (weights / weights.sum())  # type: ignore[no-any-return]
+        return np.einsum("rmk,m->rk", outputs, weights / weights.sum())  # type: ignore[no-any-return]
 
 
-def scored(features: pa.RecordBatch, pool: ServedPool | None) -> pa.RecordBatch:
+def scored(features: pa.RecordBatch, pool: ServedPool | None, target: Target = BINARY) -> pa.RecordBatch:
     """The rows with prediction, pool, members and their outputs; all null while there is no pool."""
     rows = features.num_rows
     if pool is None:
-        added = [pa.nulls(rows, kind) for _, kind in b.SCORED]
+        added = [pa.nulls(rows, kind) for _, kind in target.scored]
     else:
         outputs = pool.outputs(features)
+        blended = pool.blend(outputs)
         added = [
-            pa.array(pool.blend(outputs), pa.float64()),
+            pa.array(target.predictions(shaped(blended, target.width)), pa.float64()),
             pa.array(np.full(rows, pool.version, np.int64)),
             _lists(np.tile(np.array(pool.announced.members, np.int32), rows), rows),
             _lists(outputs.ravel(), rows),
+            *([_lists(blended.ravel(), rows)] if target.width > 1 else []),
         ]
-    names = [*features.schema.names, *(name for name, _ in b.SCORED)]
+    names = [*features.schema.names, *(name for name, _ in target.scored)]
     return pa.RecordBatch.from_arrays([*features.columns, *added], names=names)
 
 
