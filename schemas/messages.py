@@ -83,12 +83,26 @@ class Prediction(Message):
     """An event was scored, or could not be: exactly one per valid event."""
 
     what: ClassVar[str] = "prediction"
+    schema_version: ClassVar[int] = 2
+    readable: ClassVar[frozenset[int]] = frozenset({1})
 
     event_id: str = Field(description="Id of the event.")
     entity: str | None = Field(default=None, description="Entity of the event, if it has one.")
     time: Time = Field(description="Time of the event.")
-    value: bool | str | None = Field(description="The likelier class; null without a model.")
-    probability: float | None = Field(ge=0, le=1, description="Probability of the second class; null without a model.")
+    value: bool | str | float | None = Field(
+        description="The likeliest class, in regression the number; null without a model."
+    )
+    probability: float | None = Field(
+        ge=0,
+        le=1,
+        description="Of two classes the probability of the second, of several that of the value; null in regression "
+        "and without a model.",
+    )
+    probabilities: dict[str, float] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Probability of each class where there are several, by its name.",
+    )
     reason: str | None = Field(default=None, description="Why there is no value, else null.")
     pool: int | None = Field(ge=1, description="Version of the pool that scored; null if none.")
     source: Source = Field(description="Where the event came in.")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.encoding import LARGEST
-from schemas.predictions import THRESHOLD
+from schemas.task import THRESHOLD
 
 Task = Literal["binary", "multiclass", "regression"]
 Floats = npt.NDArray[np.float64]

@@ -67,8 +67,8 @@ class Serving:
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
-        self._columns = feature_columns(spec)
-        self._task = spec.task
+        self._columns, self._target = feature_columns(spec), spec.target
+        self._told = [*TOLD, b.PROBABILITIES] if self._target.width > 1 else TOLD
         self._announced, self._weighed = Announced(), Weighed()
         self._judged = 0
         self._again = 0
@@ -118,7 +118,7 @@ class Serving:
             yield decided
         version, number = self._follow_weights()
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
-            rows = scored(completed(gathered(turn), self._columns), self._pool)
+            rows = scored(completed(gathered(turn), self._columns), self._pool, self._target)
             parts = list(parted(turn, rows))
             yield [each for part in parts for each in self._stage.emit(*part, pool=version, weights=number)]
             if rows.num_rows:
@@ -148,7 +148,7 @@ class Serving:
             decided = self._decision(wanted, "refused", stays, str(error))
         else:
             reason = f"fetched, verified and warmed up; {_before(self._pool)}"
-            self._pool = ServedPool(wanted, models, self._task, self._weighed.of(wanted.version))
+            self._pool = ServedPool(wanted, models, self._target, self._weighed.of(wanted.version))
             self._metrics.pool.set(wanted.version)
             decided = self._decision(wanted, "swapped", f"pool {wanted.version} answers", reason)
         self._judged = wanted.version
@@ -193,7 +193,7 @@ class Serving:
         """One message per row, to the partition that is given for it."""
         if not rows.num_rows:
             return []
-        frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
+        frame = pl.DataFrame(pl.from_arrow(rows.select(self._told)))
         keys, values, headers = self._encoder.encode(frame)
         told = zip(repeat("predictions"), partitions, values, keys, headers)
         return list(map(_outgoing, told))

@@ -101,7 +101,7 @@ class PredictServer:
             return self._reply(503, {"problems": [problem]}, {"Retry-After": str(RETRY_SECONDS)})
         asked = self._reader.read(await request.read())
         outputs = pool.outputs(asked.features)
-        told = answers(asked.events, pool.answers(outputs).tolist(), self._spec)
+        told = answers(asked.events, pool.answers(outputs), self._spec)
         if asked.outputs:
             told = [each | more for each, more in zip(told, told_by(pool.members, outputs), strict=True)]
         ruling = {"model": pool.announced.leader, "pool": pool.version, "weights": pool.number}

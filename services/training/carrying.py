@@ -12,6 +12,7 @@ from runtime.ports import Outgoing
 from runtime.store import Store
 from schemas.messages import Member, Scalar
 from schemas.pipeline import Pipeline
+from schemas.task import Target
 from services.training import quarantining
 from services.training.composing import RECALLED, Composing
 from services.training.domain import growth
@@ -121,7 +122,7 @@ class Carrying:
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._suppress(trigger, reason, at, known)]]
         rows = known.window.dataset(at, trigger.since)
-        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1)):
+        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1, self._spec.target)):
             return [[self._wait(trigger, "no labelled rows yet" if rows is None else why, at, known)]]
         begun = [] if not trigger.story else [self._begin(trigger, rows, at)]
         return [*begun, *self._fit(trigger, rows, at, known)]
@@ -204,7 +205,7 @@ class Carrying:
         known.state.fits = sorted([*self._budget.recent(at, known.state.fits), at])
 
 
-def _unusable(rows: pa.RecordBatch, least: int) -> str:
+def _unusable(rows: pa.RecordBatch, least: int, target: Target) -> str:
     if rows.num_rows < least:
         return f"only {rows.num_rows} labelled rows; {least} are needed"
-    return scarce(rows)
+    return scarce(rows, target)

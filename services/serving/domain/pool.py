@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas import batch as b
 from schemas.messages import Pool
-from schemas.pooling import IDENTITY, Calibrator, Task, Weights, mix
+from schemas.pooling import IDENTITY, Calibrator, Weights, mix
+from schemas.task import BINARY, Target, shaped
 
 Vector = npt.NDArray[np.float64]
 
@@ -21,7 +21,7 @@ class Scorer(Protocol):
     """A loaded model."""
 
     def score(self, batch: pa.RecordBatch) -> Vector:
-        """Its output for each row: shape (rows,), or (rows, K) where an output has K numbers."""
+        """The output for each row, shape (rows,) for one number per row, else (rows, K)."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class ServedPool:
     Attributes:
         announced: What training said.
         models: Each member's model.
-        task: What is predicted.
+        target: What is predicted.
         ruling: The newest checkpoint of its weights, or of the pool before it; None before the first.
     """
 
     announced: Pool
     models: dict[int, Scorer]
-    task: Task = "binary"
+    target: Target = BINARY
     ruling: Weights | None = None
 
     @property
@@ -66,12 +66,12 @@ class ServedPool:
         return np.stack([each[:, None] if each.ndim == 1 else each for each in scores], axis=1)
 
     def answers(self, outputs: Vector) -> Vector:
-        """One prediction per row: what the strategy makes of the outputs, and nothing where it may not."""
+        """One output per row, shape (rows, K): what the strategy makes of those of the members."""
         alone = self.announced.alone
         if alone is not None:
-            told = outputs[:, self.members.index(alone)]
-            return told if self.task == "multiclass" else told[:, 0]
-        return mix(self.task, outputs, self._weights, self._calibrator)
+            return np.asarray(outputs[:, self.members.index(alone)])
+        mixed = mix(self.target.task, outputs, self._weights, self._calibrator)
+        return mixed if mixed.ndim > 1 else mixed[:, None]
 
     @cached_property
     def _weights(self) -> Vector:
@@ -82,23 +82,25 @@ class ServedPool:
 
     @cached_property
     def _calibrator(self) -> Calibrator:
-        return Calibrator(IDENTITY[self.task]) if self.ruling is None else self.ruling.calibrator
+        return Calibrator(IDENTITY[self.target.task]) if self.ruling is None else self.ruling.calibrator
 
 
-def scored(features: pa.RecordBatch, pool: ServedPool | None) -> pa.RecordBatch:
+def scored(features: pa.RecordBatch, pool: ServedPool | None, target: Target = BINARY) -> pa.RecordBatch:
     """The rows with prediction, pool, members and their outputs; all null while there is no pool."""
     rows = features.num_rows
     if pool is None:
-        added = [pa.nulls(rows, kind) for _, kind in b.SCORED]
+        added = [pa.nulls(rows, kind) for _, kind in target.scored]
     else:
         outputs = pool.outputs(features)
+        answers = pool.answers(outputs)
         added = [
-            pa.array(pool.answers(outputs), pa.float64()),
+            pa.array(target.predictions(shaped(answers, target.width)), pa.float64()),
             pa.array(np.full(rows, pool.version, np.int64)),
             _lists(np.tile(np.array(pool.members, np.int32), rows), rows),
             _lists(outputs.ravel(), rows),
+            *([_lists(answers.ravel(), rows)] if target.width > 1 else []),
         ]
-    names = [*features.schema.names, *(name for name, _ in b.SCORED)]
+    names = [*features.schema.names, *(name for name, _ in target.scored)]
     return pa.RecordBatch.from_arrays([*features.columns, *added], names=names)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,9 @@ import pyarrow as pa
 from schemas.events import FieldError, Reason, Rejection, arrow_schema, event_decoder, to_columns
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
-from schemas.predictions import THRESHOLD
+from schemas.task import THRESHOLD, Target
+
+Vector = npt.NDArray[np.float64]
 
 MOST_EVENTS = 4_000
 
@@ -129,21 +131,22 @@ def _problem(index: int, found: FieldError) -> Problem:
     return Problem(found.code, found.message, where, _MENDS.get(found.code, _FORM))
 
 
-def answers(events: Sequence[msgspec.Struct], outputs: Sequence[float], spec: Pipeline) -> list[dict[str, Any]]:
-    """One prediction per event, in the order of the request."""
-    negative, positive = spec.classes
-    name = spec.events.id
+def answers(events: Sequence[msgspec.Struct], outputs: Vector, spec: Pipeline) -> list[dict[str, Any]]:
+    """One prediction per event, in the order of the request.
+
+    Args:
+        events: The events.
+        outputs: What the pool says, shape (rows, K).
+        spec: The pipeline.
+    """
+    name, told = spec.events.id, _TOLD[spec.task](outputs, spec.target)
     return [
-        {
-            **({} if name is None else {"event_id": getattr(event, name)}),
-            "value": positive if output >= THRESHOLD else negative,
-            "probability": output,
-        }
-        for event, output in zip(events, outputs, strict=True)
+        {**({} if name is None else {"event_id": getattr(event, name)}), **each}
+        for event, each in zip(events, told, strict=True)
     ]
 
 
-def told_by(members: Sequence[int], outputs: npt.NDArray[np.float64]) -> list[dict[str, dict[str, Any]]]:
+def told_by(members: Sequence[int], outputs: Vector) -> list[dict[str, dict[str, Any]]]:
     """Each member's output for each event: a number, or K of them.
 
     Args:
@@ -152,3 +155,22 @@ def told_by(members: Sequence[int], outputs: npt.NDArray[np.float64]) -> list[di
     """
     plain = outputs[:, :, 0] if outputs.shape[2] == 1 else outputs
     return [{"outputs": dict(zip(map(str, members), row, strict=True))} for row in plain.tolist()]
+
+
+def _of_two(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:
+    negative, positive = target.classes
+    for output in outputs[:, 0].tolist():
+        yield {"value": positive if output >= THRESHOLD else negative, "probability": output}
+
+
+def _of_several(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:
+    for likeliest, row in zip(outputs.argmax(axis=1).tolist(), outputs.tolist(), strict=True):
+        probabilities = dict(zip(target.names, row, strict=True))
+        yield {"value": target.names[likeliest], "probability": row[likeliest], "probabilities": probabilities}
+
+
+def _of_numbers(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - one shape
+    return ({"value": output, "probability": None} for output in outputs[:, 0].tolist())
+
+
+_TOLD = {"binary": _of_two, "multiclass": _of_several, "regression": _of_numbers}

@@ -161,7 +161,8 @@ def content_digest(rows: pa.RecordBatch, features: Mapping[str, FeatureType]) ->
     """SHA-256 over identity, label and features of sorted rows, whatever pieces they came in."""
     state = hashlib.sha256()
     for name in (b.SOURCE, b.POSITION, b.ROW, b.LABEL):
-        state.update(numbers(rows, name).astype("<i8").tobytes())
+        values = numbers(rows, name)  # the index of a class, or the value in regression
+        state.update(values.astype("<f8" if values.dtype.kind == "f" else "<i8").tobytes())
     state.update(times(rows).astype("<i8").tobytes())
     for name, kind in features.items():
         state.update(_bytes(rows.column(name), kind))

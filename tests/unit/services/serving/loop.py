@@ -37,7 +37,7 @@ def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
     candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
     manifest = manifest_of(pipeline, candidate, libraries())
-    stored = save(store, directory(manifest), made.classifier, made.warm_up, manifest)
+    stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
     return member_of(stored, epoch=1)
 
 
