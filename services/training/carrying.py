@@ -12,9 +12,11 @@ from runtime.store import Store
 from schemas.messages import Member, Pool, Scalar
 from schemas.pipeline import Pipeline
 from services.training import quarantining
+from services.training.datasets import MEMORY, Datasets
 from services.training.domain.announcements import Candidate, pool_of
 from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit, scarce
+from services.training.domain.taking import Taken
 from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
@@ -35,13 +37,17 @@ class Carrying:
         budget: How often fits may happen.
         saying: Makes the messages.
         metrics: Where fits are counted.
+        memory: Bytes of the largest dataset.
 
     Raises:
         WrongSetup: The estimator does not take the parameters.
     """
 
-    def __init__(self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics) -> None:
+    def __init__(
+        self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics, memory: int = MEMORY
+    ) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
+        self._memory = memory
         self._fitter = Fitter(spec, store)
 
     def carry_out(self, trigger: Trigger, known: Knowledge) -> Steps:
@@ -52,7 +58,7 @@ class Carrying:
 
     def checkpoint(self, known: Knowledge) -> Outgoing:
         """What must not be forgotten, as of now."""
-        known.state.begins = known.window.begins()
+        known.state.begins, known.state.archived = known.window.begins(), dict(known.archive.next)
         return self._saying.checkpoint(known.state)
 
     def repair(self, known: Knowledge) -> list[Outgoing]:
@@ -87,40 +93,42 @@ class Carrying:
             self.finish(trigger, "suppressed", known)
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._saying.decision(trigger, "suppressed", "no fit", reason, at)]]
-        rows = known.window.dataset(at, trigger.since)
-        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1)):
-            return [[self._wait(trigger, "no labelled rows yet" if rows is None else why, at, known)]]
-        begun = [] if not trigger.story else [self._begin(trigger, rows, at)]
-        return [*begun, *self._fit(trigger, rows, at, known)]
+        datasets = Datasets(self._spec, known.window, known.archive, self._memory)
+        taken = datasets.take(datasets.window, at, trigger.since)
+        if taken is None or (why := _unusable(taken.rows, LEAST_ROWS if trigger.urgent else 1)):
+            return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]
+        begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
+        return [*begun, *self._fit(trigger, taken, at, known)]
 
     def _begin(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> list[Outgoing]:
         outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
         return [self._saying.decision(trigger, "triggered", outcome, trigger.story, at)]
 
-    def _fit(self, trigger: Trigger, rows: pa.RecordBatch, at: int, known: Knowledge) -> Steps:
+    def _fit(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
         version = max(known.announced.members, default=0) + 1
         try:
-            made = self._fitter.fit(trigger.cause.id, rows, at, version, known.announced)
+            made = self._fitter.fit(trigger.cause.id, taken.rows, at, version, known.announced)
         except Refused as error:
             return [[self._reject(trigger, str(error), {}, at, known)]]
         if not made.verdict.accepted:
             return [[self._reject(trigger, made.verdict.reason, made.verdict.metrics, at, known)]]
-        # All of them: rows that the window has forgotten because they were bad lie between the positions, too.
-        bad = tuple(sorted(known.window.quarantined, key=lambda q: q.start))
-        candidate = Candidate(version, trigger.cause, at, rows, known.window.positions(rows, at), made, bad)
-        member = self._fitter.store(candidate, known.state.epoch)
+        member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
         pool = self._compose(member, at, known)
         self.finish(trigger, "announced", known, at)
         known.announced.members[version], known.announced.pool = member, pool
         self._metrics.fits.labels("accepted").inc()
-        return self._announce(trigger, made, member, pool, at, known)
+        return self._announce(trigger, made, taken, member, pool, at, known)
 
     def _compose(self, member: Member, at: int, known: Knowledge) -> Pool:
         version = (0 if known.announced.pool is None else known.announced.pool.version) + 1
         return pool_of(member, version, at, self._spec.drift.pane, known.state.epoch)
 
-    def _announce(self, trigger: Trigger, made: Fit, member: Member, pool: Pool, at: int, known: Knowledge) -> Steps:
+    def _announce(
+        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, pool: Pool, at: int, known: Knowledge
+    ) -> Steps:
         evidence: dict[str, Scalar] = {**made.verdict.metrics, "rows": member.rows, "version": member.version}
+        if taken.sampling is not None:
+            evidence["sampled_from"] = taken.sampling.of
         if left_out := known.window.left_out(at, trigger.since):
             evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(known.state, known.window)}
         fitted = self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)

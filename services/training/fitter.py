@@ -74,7 +74,7 @@ class Fitter:
 
     def _reference(self, candidate: Candidate) -> bytes:
         """What the fit's world looked like."""
-        older, held_out = parts(candidate.rows)
+        older, held_out = parts(candidate.taken.rows)
         types, drift = self._spec.feature_types, self._spec.drift
         classes = [str(each).lower() if isinstance(each, bool) else each for each in self._spec.classes]
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))

@@ -10,12 +10,20 @@ from runtime.fold import passed
 from runtime.ports import LogReader, Message, Place
 from runtime.stage import Decoded
 from schemas.pipeline import Pipeline
+from services.training.archive import Archive
 from services.training.domain.rows import KEPT
+from services.training.domain.selection import selected
 from services.training.domain.triggers import State
 from services.training.domain.window import Window
 from services.training.reading import Episodes, Judgement, passed_before
+from services.training.segments import Segments
 
-log = logging.getLogger("headrace.training")
+logger = logging.getLogger("headrace.training")
+
+RECENT = 20_000
+"""Newest rows that are at hand where `training.window` says no number of rows."""
+FOLLOW_UP = 4
+"""So many times `drift.settle` rows are the most that a trigger waits for."""
 
 MODELS, DRIFT, STATE = Place("models", 0), Place("drift", 0), Place("state", 0)
 
@@ -25,23 +33,25 @@ class Knowledge:
 
     Args:
         spec: The pipeline.
+        segments: Where examples are archived.
         state: The checkpoint.
         partitions: Number of partitions of `examples`.
 
     Attributes:
         state: What must not be forgotten.
         window: The newest labelled rows.
+        archive: All labelled rows.
         announced: Members and pool.
         episodes: What the judge found.
         judgement: How far the judge has come.
         decided: How far the judge had come when everything was decided last.
     """
 
-    def __init__(self, spec: Pipeline, state: State | None = None, partitions: int = 0) -> None:
-        training, drift = spec.training, spec.drift
+    def __init__(self, spec: Pipeline, segments: Segments, state: State | None = None, partitions: int = 0) -> None:
         self._spec = spec
         self.state = state or State()
-        self.window = Window(tuple(spec.features), partitions, training.window, drift.lateness)
+        self.window = Window(tuple(spec.features), partitions, _recent(spec), spec.drift.lateness)
+        self.archive = Archive(segments, spec.drift.lateness)
         self.announced, self.episodes, self.judgement = Announced(), Episodes(), Judgement()
         self.decided: int | None = None
 
@@ -60,10 +70,23 @@ class Knowledge:
         self.hear_judge()
         for partition in self.window.next:
             place = Place("examples", partition)
-            start = max(self.state.begins.get(partition, 0), log.begin(place))
-            self.window.begin(partition, start, passed_before(log, place, start))
-            positions[place] = start
+            positions[place] = self._begin(log, place)
         return positions
+
+    def _begin(self, log: LogReader, place: Place) -> int:
+        """From where a partition of `examples` is read: what the window remembers, and what is not archived."""
+        partition, begin = place.partition, log.begin(place)
+        archived = self.state.archived.get(partition, begin)
+        if archived < begin:
+            extra = {"partition": partition, "first": archived, "last": begin - 1}
+            logger.error("examples_lost", extra=extra)
+            archived = begin
+        self.state.archived[partition] = archived
+        start = max(min(self.state.begins.get(partition, 0), archived), begin)
+        watermark = passed_before(log, place, start)
+        self.window.begin(partition, start, watermark)
+        self.archive.begin(partition, start, archived, watermark)
+        return start
 
     def hear_judge(self) -> None:
         """Before a judge has spoken nobody knows how far it is: what it says counts at once."""
@@ -71,10 +94,19 @@ class Knowledge:
         if self.window.judged is None:
             self.episodes.come(None)
 
-    def take_rows(self, partition: int, message: Decoded) -> int:
-        """Remember the rows of a message; how many are new."""
+    def take_rows(self, partition: int, message: Decoded, timestamp: int) -> int:
+        """Remember the rows of a message that the broker took at a time; how many are new."""
+        self.archive.add(partition, message, timestamp)
         needed = {*KEPT, *self._spec.features}
         if missing := sorted(needed - set(message.batch.schema.names)):  # another definition of the pipeline wrote it
-            log.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
+            logger.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
             return 0
         return self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
+
+
+def _recent(spec: Pipeline) -> int:
+    """How many of the newest rows triggers and datasets may want from memory."""
+    window, training = selected(spec.training.window), spec.training
+    if window.plain and window.newest is not None:
+        return window.newest
+    return max(RECENT, training.min_rows, FOLLOW_UP * spec.drift.settle)
