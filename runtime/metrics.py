@@ -53,6 +53,7 @@ class Metrics:
             "Age of the oldest message of examples that is not archived",
             registry=self.registry,
         )
+        self.lost = self._counter("headrace_lost_messages", "Messages of examples deleted before they were archived")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
         self.stuck = Gauge(

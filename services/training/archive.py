@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from runtime.errors import Transient
 from runtime.fold import passed
 from runtime.stage import Decoded
 from services.training.segments import Segments, archived, restored, usable
@@ -21,6 +22,8 @@ CUT_BYTES = 16 << 20
 """Bytes of columns at which a partition's messages become a segment."""
 CUT_AGE_MS = 24 * 3_600_000
 """Age at which they do whatever their size; `examples` is kept thirty times as long."""
+BEHIND_MS = 3 * CUT_AGE_MS
+"""Age at which something is wrong: that much of the time for which `examples` is kept has gone by in vain."""
 MANY = 64
 """Batches of a run that are put together into one."""
 MOST_BYTES = 128 << 20
@@ -78,6 +81,7 @@ class Archive:
         self.next: dict[int, int] = {}
         self._waiting: dict[int, list[Run]] = {}
         self._read: dict[int, int] = {}
+        self._behind = False
         self._passed: dict[int, int | None] = {}
 
     def begin(self, partition: int, offset: int, archived_to: int, watermark: int | None) -> None:
@@ -107,9 +111,24 @@ class Archive:
         """Whether more waits than memory should hold."""
         return sum(run.bytes for runs in self._waiting.values() for run in runs) > MOST_BYTES
 
-    def oldest(self) -> int | None:
-        """When the broker took the oldest message that is not archived, None where all are."""
-        return min((runs[0].timestamp for runs in self._waiting.values() if runs), default=None)
+    def age(self, now: int) -> int:
+        """Milliseconds since the broker took the oldest message that is not archived, 0 where all are."""
+        return max(0, now - min((runs[0].timestamp for runs in self._waiting.values() if runs), default=now))
+
+    def keep_up(self, now: int) -> int:
+        """Store what is due; the age of the oldest message that is not stored, milliseconds.
+
+        A store that is away changes nothing yet: messages wait in memory, and the log keeps them for weeks.
+        """
+        try:
+            self.write(now)
+        except Transient as error:
+            log.warning("archive_postponed", extra={"error": str(error)})
+        behind, was = self.age(now) > BEHIND_MS, self._behind
+        self._behind = behind
+        if behind and not was:
+            log.error("archive_behind", extra={"seconds": self.age(now) // 1000})
+        return self.age(now)
 
     def write(self, now: int | None = None) -> None:
         """Store what is large or old enough; everything without a time.

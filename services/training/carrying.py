@@ -12,7 +12,6 @@ from runtime.store import Store
 from schemas.messages import Member, Pool, Scalar
 from schemas.pipeline import Pipeline
 from services.training import quarantining
-from services.training.datasets import MEMORY, Datasets
 from services.training.domain.announcements import Candidate, pool_of
 from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit, scarce
@@ -37,17 +36,13 @@ class Carrying:
         budget: How often fits may happen.
         saying: Makes the messages.
         metrics: Where fits are counted.
-        memory: Bytes of the largest dataset.
 
     Raises:
         WrongSetup: The estimator does not take the parameters.
     """
 
-    def __init__(
-        self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics, memory: int = MEMORY
-    ) -> None:
+    def __init__(self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
-        self._memory = memory
         self._fitter = Fitter(spec, store)
 
     def carry_out(self, trigger: Trigger, known: Knowledge) -> Steps:
@@ -93,8 +88,7 @@ class Carrying:
             self.finish(trigger, "suppressed", known)
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._saying.decision(trigger, "suppressed", "no fit", reason, at)]]
-        datasets = Datasets(self._spec, known.window, known.archive, self._memory)
-        taken = datasets.take(datasets.window, at, trigger.since)
+        taken = known.datasets.take(known.datasets.window, at, trigger.since)
         if taken is None or (why := _unusable(taken.rows, LEAST_ROWS if trigger.urgent else 1)):
             return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]
         begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]

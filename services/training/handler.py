@@ -59,9 +59,9 @@ class Training:
         form: Form = "structured",
         memory: int = MEMORY,
     ) -> None:
-        self._spec, self._store, self._metrics = spec, store, metrics or Metrics()
+        self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, memory)
+        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
         self._turns = Turns(f"{spec.pipeline}/first", spec.training.min_rows, spec.drift.settle)
         self._known = Knowledge(spec, self._segments(None))
 
@@ -78,8 +78,10 @@ class Training:
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
         partitions = log.partitions(EXAMPLES)
-        self._known = Knowledge(self._spec, self._segments(log), self._known.state, partitions)
-        return self._known.read(log)
+        self._known = Knowledge(self._spec, self._segments(log), self._known.state, partitions, self._memory)
+        positions = self._known.read(log)
+        self._metrics.lost.inc(self._known.lost)
+        return positions
 
     def forget(self, place: Place) -> None:
         """Let go of everything with the seat."""
@@ -89,12 +91,7 @@ class Training:
     def tick(self, now: int) -> Sequence[Outgoing]:
         """Archive what is due by the broker's time; everything else runs on event time."""
         archive = self._known.archive
-        try:
-            archive.write(now)
-        except Transient as error:  # it waits in memory, and the log keeps it
-            log.warning("archive_postponed", extra={"error": str(error)})
-        oldest = archive.oldest()
-        self._metrics.unarchived.set(0.0 if oldest is None else max(0, now - oldest) / 1000)
+        self._metrics.unarchived.set(archive.keep_up(now) / 1000)
         return [self._carrying.checkpoint(self._known)] if archive.next != self._known.state.archived else ()
 
     def _segments(self, log: LogReader | None) -> Segments:

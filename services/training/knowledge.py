@@ -11,6 +11,7 @@ from runtime.ports import LogReader, Message, Place
 from runtime.stage import Decoded
 from schemas.pipeline import Pipeline
 from services.training.archive import Archive
+from services.training.datasets import MEMORY, Datasets
 from services.training.domain.rows import KEPT
 from services.training.domain.selection import selected
 from services.training.domain.triggers import State
@@ -36,23 +37,35 @@ class Knowledge:
         segments: Where examples are archived.
         state: The checkpoint.
         partitions: Number of partitions of `examples`.
+        memory: Bytes of the largest dataset.
 
     Attributes:
         state: What must not be forgotten.
         window: The newest labelled rows.
         archive: All labelled rows.
+        datasets: What fits take of both.
         announced: Members and pool.
         episodes: What the judge found.
         judgement: How far the judge has come.
+        lost: Messages that were deleted before they were archived.
         decided: How far the judge had come when everything was decided last.
     """
 
-    def __init__(self, spec: Pipeline, segments: Segments, state: State | None = None, partitions: int = 0) -> None:
+    def __init__(
+        self,
+        spec: Pipeline,
+        segments: Segments,
+        state: State | None = None,
+        partitions: int = 0,
+        memory: int = MEMORY,
+    ) -> None:
         self._spec = spec
         self.state = state or State()
         self.window = Window(tuple(spec.features), partitions, _recent(spec), spec.drift.lateness)
         self.archive = Archive(segments, spec.drift.lateness)
+        self.datasets = Datasets(spec, self.window, self.archive, memory)
         self.announced, self.episodes, self.judgement = Announced(), Episodes(), Judgement()
+        self.lost = 0
         self.decided: int | None = None
 
     @property
@@ -68,6 +81,8 @@ class Knowledge:
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
         self.hear_judge()
+        if self.state.log != self.archive.segments.log:
+            self.state.log, self.state.archived = self.archive.segments.log, {}
         for partition in self.window.next:
             place = Place("examples", partition)
             positions[place] = self._begin(log, place)
@@ -80,6 +95,7 @@ class Knowledge:
         if archived < begin:
             extra = {"partition": partition, "first": archived, "last": begin - 1}
             logger.error("examples_lost", extra=extra)
+            self.lost += begin - archived
             archived = begin
         self.state.archived[partition] = archived
         start = max(min(self.state.begins.get(partition, 0), archived), begin)

@@ -61,9 +61,9 @@ def test_a_message_is_archived_once_it_is_a_day_old_and_its_name_says_what_it_co
     for offset in range(3):
         made.add(0, message(offset, labelled(offset * 10, 10), 0), timestamp=offset)
     made.write(CUT_AGE_MS - 1)
-    assert (made.next, made.oldest()) == ({0: 0}, 0)
+    assert (made.next, made.age(CUT_AGE_MS)) == ({0: 0}, CUT_AGE_MS)
     made.write(CUT_AGE_MS)
-    assert (made.next, made.oldest()) == ({0: 3}, None)
+    assert (made.next, made.age(CUT_AGE_MS)) == ({0: 3}, 0)
     (path,) = store.names("archive")
     folder, _, name = path.rpartition("/")
     assert folder == "archive/shop/examples/log-examples/0"
