@@ -15,7 +15,8 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store = Store(settings.artefacts)
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
-    return [context.worker(Training(context.spec, store, context.metrics, settings.cloudevents), carrier)]
+    handler = Training(context.spec, store, context.metrics, settings.cloudevents, settings.dataset_bytes)
+    return [context.worker(handler, carrier)]
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit, scarce
 from services.training.domain.pool import Seat
 from services.training.domain.rows import times
+from services.training.domain.selection import ALL
+from services.training.domain.taking import Taken
 from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
@@ -64,7 +66,7 @@ class Carrying:
 
     def checkpoint(self, known: Knowledge) -> Outgoing:
         """What must not be forgotten, as of now."""
-        known.state.begins = known.window.begins()
+        known.state.begins, known.state.archived = known.window.begins(), dict(known.archive.next)
         return self._saying.checkpoint(known.state)
 
     def finish(self, trigger: Trigger, outcome: str, known: Knowledge, fitted_at: int | None = None) -> None:
@@ -84,7 +86,8 @@ class Carrying:
         if kind == "first" and self._spec.strategy.members > 1:
             state.growth = growth.begun(state.growth, at, known.window)
         elif kind == "growth" and trigger.whole:
-            state.growth = growth.fitted(state.growth, None)
+            larger = growth.wanted(state.growth) > known.window.size
+            state.growth = growth.fitted(state.growth, at if larger else None)
         elif kind == "growth":
             state.growth = msgspec.structs.replace(state.growth, window=None)
 
@@ -107,8 +110,8 @@ class Carrying:
 
     def _seat_again(self, trigger: Trigger, made: Member, at: int, known: Knowledge) -> Steps:
         """A crash between member and pool left a member alone: it takes its place now."""
-        rows = known.window.dataset(at, trigger.since)
-        start = int(times(rows)[0]) if rows is not None and rows.num_rows else trigger.since
+        taken = self._taken(trigger, at, known)
+        start = trigger.since if taken is None else int(times(taken.rows)[0])
         seat = self.composing.admit(made, start, at, known)
         return [self.composing.said(known, at)] if seat.taken else []
 
@@ -121,11 +124,17 @@ class Carrying:
         if self._budget.spent(at, known.state.fits):
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._suppress(trigger, reason, at, known)]]
-        rows = known.window.dataset(at, trigger.since)
-        if rows is None or (why := _unusable(rows, LEAST_ROWS if trigger.urgent else 1, self._spec.target)):
-            return [[self._wait(trigger, "no labelled rows yet" if rows is None else why, at, known)]]
-        begun = [] if not trigger.story else [self._begin(trigger, rows, at)]
-        return [*begun, *self._fit(trigger, rows, at, known)]
+        taken = self._taken(trigger, at, known)
+        least = LEAST_ROWS if trigger.urgent else 1
+        if taken is None or (why := _unusable(taken.rows, least, self._spec.target)):
+            return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]
+        begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
+        return [*begun, *self._fit(trigger, taken, at, known)]
+
+    @staticmethod
+    def _taken(trigger: Trigger, at: int, known: Knowledge) -> Taken | None:
+        selection = ALL if trigger.whole else known.datasets.window
+        return known.datasets.take(selection, at, trigger.since)
 
     def _suppress(self, trigger: Trigger, reason: str, at: int, known: Knowledge) -> Outgoing:
         self.finish(trigger, "suppressed", known)
@@ -135,29 +144,30 @@ class Carrying:
         outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
         return [self._saying.decision(trigger, "triggered", outcome, trigger.story, at)]
 
-    def _fit(self, trigger: Trigger, rows: pa.RecordBatch, at: int, known: Knowledge) -> Steps:
+    def _fit(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
         version = max(known.announced.members, default=0) + 1
         try:
-            made = self._fitter.fit(trigger.cause.id, rows, at, version, known.announced)
+            made = self._fitter.fit(trigger.cause.id, taken.rows, at, version, known.announced)
         except Refused as error:
             return [[self._reject(trigger, str(error), {}, at, known)]]
         if not made.verdict.accepted:
             return [[self._reject(trigger, made.verdict.reason, made.verdict.metrics, at, known)]]
-        # All of them: rows that the window has forgotten because they were bad lie between the positions, too.
-        bad = tuple(sorted(known.window.quarantined, key=lambda q: q.start))
-        candidate = Candidate(version, trigger.cause, at, rows, known.window.positions(rows, at), made, bad)
-        member = self._fitter.store(candidate, known.state.epoch)
+        member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
         before = self.composing.checkpoint(known)  # whoever goes on from it composes the same pool
-        seat = self.composing.admit(member, int(times(rows)[0]), at, known)
+        seat = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
         self.finish(trigger, "announced", known, at)
         self._metrics.fits.labels("accepted").inc()
-        fitted = self._fitted_by(trigger, made, member, at, known)
+        fitted = self._fitted_by(trigger, made, taken, member, at, known)
         pool = self.composing.said(known, at) if seat.taken else []
         told = self._told(trigger, member, seat, at, known)
         return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
-    def _fitted_by(self, trigger: Trigger, made: Fit, member: Member, at: int, known: Knowledge) -> Outgoing:
+    def _fitted_by(
+        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, at: int, known: Knowledge
+    ) -> Outgoing:
         evidence: dict[str, Scalar] = {**made.verdict.metrics, "rows": member.rows, "version": member.version}
+        if taken.sampling is not None:
+            evidence["sampled_from"] = taken.sampling.of
         if left_out := known.window.left_out(at, trigger.since):
             evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(known.state, known.window)}
         return self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)

@@ -74,7 +74,7 @@ class Fitter:
 
     def _reference(self, candidate: Candidate) -> bytes:
         """What the fit's world looked like."""
-        older, held_out = parts(candidate.rows)
+        older, held_out = parts(candidate.taken.rows)
         types, drift = self._spec.feature_types, self._spec.drift
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
         return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()

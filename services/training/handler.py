@@ -20,15 +20,17 @@ from schemas.messages import Wish, moment
 from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.carrying import Carrying
+from services.training.datasets import MEMORY
 from services.training.domain.triggers import Budget, Trigger
 from services.training.domain.turns import Turns, wished
 from services.training.knowledge import MODELS, Knowledge
 from services.training.reading import checkpoint, wishes
 from services.training.saying import Saying
+from services.training.segments import Segments
 
 log = logging.getLogger("headrace.training")
 
-SEAT = Place("operator", 0)
+SEAT, EXAMPLES = Place("operator", 0), "examples"
 
 
 class Training:
@@ -39,6 +41,7 @@ class Training:
         store: Where artefacts go.
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
+        memory: Bytes of the largest dataset.
 
     Raises:
         WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
@@ -48,12 +51,19 @@ class Training:
     follows = ("examples", "drift", "models", "state")
     leads = True
 
-    def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None, form: Form = "structured") -> None:
-        self._spec, self._metrics = spec, metrics or Metrics()
+    def __init__(
+        self,
+        spec: Pipeline,
+        store: Store,
+        metrics: Metrics | None = None,
+        form: Form = "structured",
+        memory: int = MEMORY,
+    ) -> None:
+        self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
         self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
-        self._known = Knowledge(spec)
+        self._known = Knowledge(spec, self._segments(None))
 
     # --- taking and losing the lead -----------------------------------------------------------
 
@@ -61,23 +71,32 @@ class Training:
         """Take the lead: read the own checkpoint and write it with a higher epoch at once."""
         if place != SEAT:
             return []
-        self._known = Knowledge(self._spec, state := checkpoint(log))
+        self._known = Knowledge(self._spec, self._segments(None), state := checkpoint(log))
         state.epoch = max(state.epoch, _announced(log).epoch) + 1
         return [self._saying.checkpoint(state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
-        self._known = Knowledge(self._spec, self._known.state, log.partitions("examples"))
-        return self._known.read(log)
+        partitions = log.partitions(EXAMPLES)
+        self._known = Knowledge(self._spec, self._segments(log), self._known.state, partitions, self._memory)
+        positions = self._known.read(log)
+        self._metrics.lost.inc(self._known.lost)
+        return positions
 
     def forget(self, place: Place) -> None:
         """Let go of everything with the seat."""
         if place == SEAT:
-            self._known = Knowledge(self._spec)
+            self._known = Knowledge(self._spec, self._segments(None))
 
-    def tick(self, now: int) -> Sequence[Outgoing]:  # noqa: ARG002 - everything here runs on event time
-        """Nothing happens by the mere passing of time."""
-        return ()
+    def tick(self, now: int) -> Sequence[Outgoing]:
+        """Archive what is due by the broker's time; everything else runs on event time."""
+        archive = self._known.archive
+        self._metrics.unarchived.set(archive.keep_up(now) / 1000)
+        return [self._carrying.checkpoint(self._known)] if archive.next != self._known.state.archived else ()
+
+    def _segments(self, log: LogReader | None) -> Segments:
+        """Where this log's examples are archived; nowhere yet without a log."""
+        return Segments(self._store, self._spec.pipeline, "" if log is None else log.topic_id(EXAMPLES))
 
     # --- messages -----------------------------------------------------------------------------
 
@@ -89,6 +108,8 @@ class Training:
         """
         open_before = set(self._known.state.wishes)
         asked = self._fold(polled)
+        if self._known.archive.full:
+            self._known.archive.write()
         if self._known.decided == self._known.window.judged and {run.topic for run in polled} == {"state"}:
             return  # checkpoints, the own ones among them
         said = False
@@ -104,14 +125,15 @@ class Training:
         """Take what came; the wishes in it. The same messages twice change nothing: a transient error repeats them."""
         known = self._known
         asked = [wish for run in polled if run.topic == SEAT.topic for wish in wishes(run)]
-        batches = [(run.partition, decode(run)) for run in polled if run.topic == "examples"]
+        batches = [(run, decode(run)) for run in polled if run.topic == EXAMPLES]
         for place, fold in known.folds.items():
             for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
         known.hear_judge()
-        for partition, decoded in batches:
-            for each in decoded:
-                self._metrics.rows.labels("examples").inc(known.take_rows(partition, each))
+        for run, decoded in batches:
+            for each, message in zip(decoded, run.messages, strict=True):
+                rows = known.take_rows(run.partition, each, message.timestamp)
+                self._metrics.rows.labels(EXAMPLES).inc(rows)
         return asked
 
     def _decisions(self, asked: Sequence[Wish], open_before: set[str]) -> Iterator[Sequence[Outgoing]]:

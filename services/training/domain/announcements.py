@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from schemas.answers import answer
-from schemas.artefact import MODEL, Dataset, Made, Manifest, Quarantine, model_digest, sha256
+from schemas.artefact import MODEL, Dataset, Made, Manifest, model_digest, sha256
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
 from schemas.spec import FeatureType
 from services.training.domain.fitting import Fit
-from services.training.domain.rows import content_digest, times
+from services.training.domain.taking import Taken, dataset_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +21,13 @@ class Candidate:
     version: int
     cause: Cause
     cutoff: int
-    rows: pa.RecordBatch
-    positions: Mapping[int, tuple[int, int]]
+    taken: Taken
     fit: Fit
-    quarantined: tuple[Quarantine, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
         """The rows, such that they can be found again."""
-        return Dataset(
-            positions=dict(self.positions),
-            rows=self.rows.num_rows,
-            held_out=self.fit.held_out.num_rows,
-            label_cutoff=int(times(self.rows).max()),
-            digest=content_digest(self.rows, self.fit.encoding.types),
-            quarantined=self.quarantined,
-        )
+        return dataset_of(self.taken, self.fit.held_out.num_rows, self.fit.encoding.types)
 
 
 def directory(manifest: Manifest) -> str:

@@ -61,6 +61,8 @@ class State(msgspec.Struct):
     Attributes:
         epoch: Raised by each leader.
         begins: Partition of `examples`: offset from which its remembered rows are read again.
+        log: Id of the topic `examples` that the offsets are of.
+        archived: Partition of `examples`: offset from which nothing is archived.
         fits: Event times of the fits, newest last.
         done: Trigger: what became of it.
         retries: Triggers that wait for more rows.
@@ -75,6 +77,8 @@ class State(msgspec.Struct):
 
     epoch: int = 0
     begins: dict[int, int] = {}
+    log: str = ""
+    archived: dict[int, int] = {}
     fits: list[int] = []
     done: dict[str, str] = {}
     retries: dict[str, Retry] = {}

@@ -15,6 +15,10 @@ from schemas import cloudevents
 from schemas.judged import JUDGED, Judged
 from schemas.messages import Decision, DriftEpisode, Member, Pool, Wish, moment
 from schemas.pipeline import Pipeline, parse
+from services.training.domain.rows import BEGINNING
+from services.training.domain.selection import Selection
+from services.training.domain.taking import Cut, chosen
+from services.training.domain.window import Window
 from services.training.handler import Training
 
 STEP = 1_000
@@ -37,15 +41,19 @@ features: {x: x, z: z, colour: colour}
 model: {estimator: ESTIMATOR, params: PARAMS}
 drift: {settle: 100, lateness: 5s, pane: 10s}
 strategy: {members: SEATS}
-training: {min_rows: 200, window: 400, cooldown: 60s, fits: FITS}
+training: {min_rows: 200, window: WINDOW, cooldown: 60s, fits: FITS}
 """
 
 
 def spec(
-    estimator: str = "logistic_regression", params: str = "{}", fits: str = "5 per 1d", seats: int = 1
+    estimator: str = "logistic_regression",
+    params: str = "{}",
+    fits: str = "5 per 1d",
+    window: str = "400",
+    seats: int = 1,
 ) -> Pipeline:
-    told = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
-    return parse(told.replace("SEATS", str(seats)))
+    text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
+    return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)))
 
 
 def labelled(first: int, count: int, *, turned: bool = False, label: int | None = None) -> pa.RecordBatch:
@@ -84,6 +92,13 @@ def passing(watermark: int) -> list[tuple[str, bytes]]:
     return b.encode_headers(b.Headers(through=b.Through(watermarks=marks)))
 
 
+def dataset(window: Window, cutoff: int) -> pa.RecordBatch | None:
+    """The newest rows of a window at a cut-off; None for none."""
+    cut = Cut(cutoff, BEGINNING, window.quarantined)
+    taken = chosen(window.pieces, list(spec().features), cut, Selection(window.size), 0)
+    return None if taken is None else taken.rows
+
+
 class Loop:
     """A broker, a store, and controllers that may crash."""
 
@@ -98,7 +113,7 @@ class Loop:
         """A new instance in the group; the others are dead."""
         for each in self.workers:
             each._carrier.close()
-        clock = VirtualClock()
+        self.clock = clock = VirtualClock()
         carrier = MemoryCarrier(self.broker, "training", max_messages=max_messages, on_publish=on_publish)  # type: ignore[arg-type]
         worker = Worker(Training(self.spec, self.store), carrier, clock=clock)
         self.workers = [worker]
@@ -106,9 +121,9 @@ class Loop:
         return worker
 
     def run(self) -> None:
-        """Work until nothing is left to do."""
+        """Work until nothing is left to do; a step takes a second."""
         while self.workers[0].step():
-            pass
+            self.clock.advance(1)
 
     def examples(self, rows: pa.RecordBatch, *, chunk: int = 20, watermark: int | None = None) -> None:
         """Write rows, chunk by chunk over the partitions; each message passes the time of its newest row."""
