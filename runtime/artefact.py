@@ -59,7 +59,8 @@ def signed_manifest(store: Store, directory: str, text: bytes) -> Manifest:
     named = {name: file.sha256 for name, file in manifest.files.items()}
     if signed is not None and signed != {**named, MANIFEST: sha256(text)}:
         raise Untrusted("wrong_signature", f"{SIGNATURE} signs other files than {MANIFEST} names")
-    if strange := store.names(directory) - {MANIFEST, SIGNATURE, *named}:
+    there = {path.removeprefix(f"{directory}/") for path in store.names(directory)}
+    if strange := there - {MANIFEST, SIGNATURE, *named}:
         raise ModelRefused(f"files lie in {directory} that {MANIFEST} does not name: {sorted(strange)[:MOST_NAMED]}")
     return manifest
 

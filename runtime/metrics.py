@@ -50,6 +50,12 @@ class Metrics:
         )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
+        self.unarchived = Gauge(
+            "headrace_unarchived_seconds",
+            "Age of the oldest message of examples that is not archived",
+            registry=self.registry,
+        )
+        self.lost = self._counter("headrace_lost_messages", "Messages of examples deleted before they were archived")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
         self.refused_models = self._counter(
             "headrace_refused_models", "Announcements and artefacts of models that were refused, by why", "why"

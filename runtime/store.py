@@ -17,8 +17,6 @@ FILE: Final = "file://"
 MEMORY: Final = "memory:"
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _PROBE = "probe/writable"
-MANY = 64
-"""No artefact has as many files."""
 
 
 class NotStored(HeadraceError):
@@ -83,23 +81,6 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._away(f"cannot write {path}", error) from error
 
-    def names(self, directory: str) -> frozenset[str]:
-        """Names of the objects in a directory, those in directories below it included; at most some more than MANY.
-
-        Raises:
-            NotStored: The path leads out of the store.
-            Transient: The store is away.
-        """
-        prefix, found = f"{_confined(directory)}/", set[str]()
-        try:
-            for some in obstore.list(self._store, prefix, chunk_size=MANY):
-                found |= {each["path"].removeprefix(prefix) for each in some}
-                if len(found) > MANY:
-                    break
-        except (BaseError, OSError) as error:
-            raise self._away(f"cannot list {directory}", error) from error
-        return frozenset(found)
-
     def get(self, path: str, limit: int = 1 << 30) -> bytes:
         """The object's bytes, at most `limit` of them.
 
@@ -117,6 +98,21 @@ class Store:
             raise NotStored(f"there is no {path} in {self.url}: was it deleted, or is this another store?") from None
         except (BaseError, OSError) as error:
             raise self._away(f"cannot read {path}", error) from error
+
+    def names(self, folder: str) -> list[str]:
+        """Paths of all objects below a folder, sorted; none for a folder that is not there.
+
+        Raises:
+            NotStored: The path leads out of the store.
+            Transient: The store is away.
+        """
+        try:
+            found = obstore.list(self._store, _confined(folder))
+            return sorted(each["path"] for part in found for each in part)
+        except FileNotFoundError:
+            return []
+        except (BaseError, OSError) as error:
+            raise self._away(f"cannot list {folder}", error) from error
 
     def _away(self, what: str, error: Exception) -> Transient:
         return Transient(f"artefact store {self.url}: {what}: {_first_line(error)}; HEADRACE_ARTEFACTS names the store")

@@ -16,7 +16,8 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store = Store(settings.artefacts, keys_of(settings, settings.signing_key))
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
-    return [context.worker(Training(context.spec, store, context.metrics, settings.cloudevents), carrier)]
+    handler = Training(context.spec, store, context.metrics, settings.cloudevents, settings.dataset_bytes)
+    return [context.worker(handler, carrier)]
 
 
 def main() -> None:

@@ -26,11 +26,14 @@ class Saying:
         pipeline: Name of the pipeline.
         form: How its CloudEvents are laid into Kafka messages.
         keys: Who signs announcements.
+
+    Attributes:
+        keys: The same.
     """
 
     def __init__(self, pipeline: str, form: cloudevents.Form = "structured", keys: Keys | None = None) -> None:
         self._source, self._form = cloudevents.source_of(pipeline, SERVICE), form
-        self._keys = keys or Keys()
+        self.keys = keys or Keys()
 
     def decision(
         self,
@@ -57,7 +60,7 @@ class Saying:
     def announcement(self, said: Member | Pool, at: int) -> Outgoing:
         """A member, or the pool, signed, at an event time in milliseconds."""
         name = said.key if isinstance(said, Member) else f"{said.key}/{said.version}"
-        return self._event("models", signed(self._keys, said), name, said.key, at)
+        return self._event("models", signed(self.keys, said), name, said.key, at)
 
     def _event(self, topic: str, message: Message, name: str, subject: str, at: int) -> Outgoing:
         value, headers = cloudevents.encode(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
-from schemas.artefact import MODEL, Dataset, Manifest, Quarantine, model_digest, sha256
+from schemas.answers import answer
+from schemas.artefact import MODEL, Dataset, Made, Manifest, model_digest, sha256
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
 from schemas.spec import FeatureType
 from services.training.domain.fitting import Fit
-from services.training.domain.rows import content_digest, times
+from services.training.domain.taking import Taken, dataset_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +21,13 @@ class Candidate:
     version: int
     cause: Cause
     cutoff: int
-    rows: pa.RecordBatch
-    positions: Mapping[int, tuple[int, int]]
+    taken: Taken
     fit: Fit
-    quarantined: tuple[Quarantine, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
         """The rows, such that they can be found again."""
-        return Dataset(
-            positions=dict(self.positions),
-            rows=self.rows.num_rows,
-            held_out=self.fit.held_out.num_rows,
-            label_cutoff=int(times(self.rows).max()),
-            digest=content_digest(self.rows, self.fit.encoding.types),
-            quarantined=self.quarantined,
-        )
+        return dataset_of(self.taken, self.fit.held_out.num_rows, self.fit.encoding.types)
 
 
 def directory(manifest: Manifest) -> str:
@@ -49,9 +39,9 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
     """The manifest, without the files."""
     fit, features = candidate.fit, _features(spec)
     matrix = fit.encoding.matrix(fit.warm_up)
-    outputs = fit.classifier.predict_proba(matrix)[:, 1]
-    digest = model_digest(spec.model.estimator, spec.model.params, fit.seed, fit.encoding, matrix, outputs)
-    first, second = spec.classes
+    outputs = answer(fit.estimator, matrix, spec.target)
+    made = Made(spec.model.estimator, spec.model.params, fit.seed, spec.target)
+    digest = model_digest(made, fit.encoding, matrix, outputs)
     return Manifest(
         model=spec.pipeline,
         version=candidate.version,
@@ -59,7 +49,8 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
         features=features,
         vocabulary=dict(fit.encoding.vocabulary),
         fill=dict(fit.encoding.fill),
-        classes=(first, second),
+        task=spec.task,
+        classes=spec.classes,
         estimator=spec.model.estimator,
         params=dict(spec.model.params),
         dataset=candidate.dataset,

@@ -14,21 +14,30 @@ from runtime.model import Model, fetch, libraries, save
 from runtime.ports import Message, Place
 from runtime.signing import signed
 from runtime.store import Store
+from runtime.weighed import outgoing
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Cause, Decision, Member, Pool, Prediction
 from schemas.messages import Message as Said
 from schemas.pipeline import Pipeline
+from schemas.pooling import Weights
 from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import BEGINNING, remembered
+from services.training.domain.taking import Taken
 from tests.unit.services.training.loop import labelled, spec
 
 T = TypeVar("T", bound=Said)
 
 __all__ = ["Loop", "artefact", "features", "pool", "spec"]
+
+
+def place(rows: pa.RecordBatch, pipeline: Pipeline) -> pa.RecordBatch:
+    """Rows as training remembers them, from one message."""
+    return remembered(rows, tuple(pipeline.features), 0, 0, BEGINNING)
 
 
 def artefact(
@@ -43,9 +52,9 @@ def artefact(
     rows = labelled(0, 200, turned=turned)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(place(rows, pipeline)), made)
     manifest = manifest_of(pipeline, candidate, libraries())
-    stored = save(store, directory(manifest), made.classifier, made.warm_up, manifest, others)
+    stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest, others)
     return member_of(stored, epoch=1)
 
 
@@ -67,7 +76,7 @@ class Loop:
         self, pipeline: Pipeline | None = None, partitions: int = 1, form: cloudevents.Form = "structured"
     ) -> None:
         names = ("features", "scored", "predictions", "dead-letters")
-        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "decisions": 1})
+        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "weights": 1, "decisions": 1})
         self.spec, self.store, self.form = pipeline or spec(), Store("memory://"), form
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
@@ -109,6 +118,10 @@ class Loop:
         member = artefact(self.store, self.spec, version, turned=turned)
         self.say(member, pool(member))
         return member
+
+    def weigh(self, weights: Weights) -> None:
+        told = outgoing(weights, self.store.keys)
+        self.broker.append(Place(told.topic, told.partition), told.value, told.key)
 
     def log(self, topic: str, partition: int = 0) -> list[Message]:
         return [message for message in self.broker.log(Place(topic, partition)) if message is not None]
