@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),
     "drift": ("headrace.drift.command", "app"),
+    "models": ("headrace.models.command", "app"),
+    "verify": ("headrace.models.command", "verify"),
     "operator": ("headrace.wishes", "app"),
     "dead-letters": ("headrace.dead_letters.command", "app"),
     "keys": ("headrace.keys_command", "app"),

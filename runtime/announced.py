@@ -87,7 +87,7 @@ class Announced:
             event = cloudevents.decode(message.value, message.headers)
             if event.type not in KINDS:
                 return None
-            return _verified(event, self._keys)
+            return verified(event, self._keys)
         except Untrusted as error:
             self._ignore(message, error.why, str(error))
         except (ValueError, RecursionError) as error:  # no event, no announcement, or nested without end
@@ -100,7 +100,7 @@ class Announced:
         log.warning("announcement_ignored", extra=told)
 
 
-def _verified(event: cloudevents.Envelope, keys: Keys) -> Member | Pool:
+def verified(event: cloudevents.Envelope, keys: Keys) -> Member | Pool:
     """The announcement in an event: what was verified, not what came."""
     content = bytes(event.data)
     marks = msgspec.json.decode(content, type=_Marks)

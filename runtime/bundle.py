@@ -120,7 +120,10 @@ def signed_files(keys: Keys, name: str, bundle: bytes) -> dict[str, str]:
     hinted = found.verification_material.public_key.hint
     if bundle != _bundle(hinted, base64.b64encode(payload).decode(), signature.sig):
         raise Untrusted("wrong_signature", f"{SIGNATURE} is not written as Headrace writes it: it was changed")
-    keys.verify(PAYLOAD_TYPE, payload, Seal(_named(keys, hinted), signature.sig))
+    try:
+        keys.verify(PAYLOAD_TYPE, payload, Seal(_named(keys, hinted), signature.sig))
+    except Untrusted as error:
+        raise Untrusted(error.why, f"{SIGNATURE}: {error}") from error
     return _files(payload, name)
 
 
