@@ -35,7 +35,7 @@ def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool
     rows = labelled(0, 200, turned=turned)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, taken(rows), made)
     manifest = manifest_of(pipeline, candidate, libraries())
     stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
     return member_of(stored, epoch=1)
