@@ -12,8 +12,10 @@ from headrace.errors import RunFailed
 from headrace.options import JsonOption
 from headrace.output import Output
 from headrace.plans import SIGNING, TRUSTED, pair
-from runtime.keys import private_key, public_key
+from runtime.keys import make, private_key, public_key
+from runtime.settings import read
 from runtime.signing import key_id
+from services.training.settings import Settings
 
 app = typer.Typer(
     help="""The keys that models are signed with: new, list.
@@ -76,3 +78,18 @@ def list_(directory: DirectoryOption = KEYS, *, json: JsonOption = False) -> Non
     if not files:
         raise RunFailed(f"no keys are in {directory / TRUSTED}: make some with `headrace keys new`")
     output.say(table)
+
+
+def first_keys(output: Output) -> Settings:
+    """The settings of training; at the first start, where nobody has named keys, a pair is made.
+
+    Raises:
+        WrongSetup: A setting does not fit, or the keys cannot be written.
+    """
+    settings = read(Settings)
+    named = settings.model_fields_set & {"signing_key", "trusted_keys", "allow_unsigned"}
+    if not named and not settings.signing_key.exists():
+        key = make(settings.signing_key, Path(settings.trusted_keys))
+        where = f"{settings.signing_key}, its public half in {settings.trusted_keys}"
+        output.say(f"made key {key}, which signs models: {where}")
+    return settings

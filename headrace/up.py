@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headrace import local_kafka
+from headrace.keys_command import first_keys
 from headrace.options import (
     BROKERS,
     DEFAULT_PORT,
@@ -27,10 +28,7 @@ from headrace.service_logs import ServiceLogs
 from headrace.stopping import signals
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import PARTITIONS, bootstrap
-from runtime.keys import make
-from runtime.settings import read
 from schemas.pipeline import load
-from services.training.settings import Settings
 
 UP = "up"
 WAIT_S = 0.2
@@ -70,7 +68,8 @@ def up(
     output = Output(machine=json)
     logs = ServiceLogs(output)
     with kafka_for(brokers, own=kafka, port=port, output=output) as address:
-        _make_keys(names, output)
+        if "training" in names:
+            first_keys(output)
         bootstrap(address, spec, pipeline.read_text("utf-8"), partitions)
         children = plans(
             pipeline, address, services=names, instances=counts, http_port=http_port, metrics_port=metrics_port
@@ -80,17 +79,6 @@ def up(
         )
         _run(supervisor, logs, address)
         supervisor.raise_refusal()
-
-
-def _make_keys(names: Sequence[str], output: Output) -> None:
-    """A pair at the first start, where training runs here and nobody has named keys."""
-    settings = read(Settings)
-    named = settings.model_fields_set & {"signing_key", "trusted_keys", "allow_unsigned"}
-    if "training" in names and not named and not settings.signing_key.exists():
-        key = make(settings.signing_key, Path(settings.trusted_keys))
-        output.say(
-            f"made key {key}, which signs models: {settings.signing_key}, its public half in {settings.trusted_keys}"
-        )
 
 
 @contextlib.contextmanager

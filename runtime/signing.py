@@ -190,8 +190,11 @@ def _media(kind: str) -> str:
 # --- keys that are no secret ------------------------------------------------------------------
 
 
-def keys_in_memory() -> Keys:
-    """A pair that everybody knows, for what lives and ends with one process: a simulation, a test."""
+def keys_in_memory(*, unsigned: bool = False) -> Keys:
+    """A pair that everybody knows, for what lives and ends with one process: a simulation, a test.
+
+    With `unsigned` it takes what others signed, too: for a log that is only read again.
+    """
     number = int.from_bytes(hashlib.sha256(b"headrace: a log in memory").digest()[:31], "big")
     private = ec.derive_private_key(number, ec.SECP256R1())
-    return Keys.of([private.public_key()], private)
+    return Keys.of([private.public_key()], private, unsigned=unsigned)

@@ -13,6 +13,9 @@ from schemas.spec import FeatureType
 from services.training.domain.fitting import Fit
 from services.training.domain.taking import Taken, dataset_of
 
+HISTORY = "history-"
+"""What the name of a history begins with; ids of topics do not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -79,12 +82,18 @@ def member_of(stored: bytes, epoch: int) -> Member:
         digest=manifest.digest,
         pipeline_digest=manifest.pipeline_digest,
         features=tuple(manifest.features),
-        trained_through={f"examples/{each}": stop - 1 for each, (_, stop) in manifest.dataset.positions.items()},
+        trained_through=_through(manifest.dataset),
         rows=manifest.dataset.rows,
         metrics=manifest.metrics,
         cause=manifest.cause,
         epoch=epoch,
     )
+
+
+def _through(dataset: Dataset) -> dict[str, int]:
+    """The last offsets that a model saw; those of a history are no positions of this log."""
+    where = dataset.log if dataset.log.startswith(HISTORY) else "examples"
+    return {f"{where}/{each}": stop - 1 for each, (_, stop) in dataset.positions.items()}
 
 
 def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) -> Pool:

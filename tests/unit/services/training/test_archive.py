@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import Transient
-from runtime.stage import Decoded
 from runtime.signing import keys_in_memory
+from runtime.stage import Decoded
 from runtime.store import Store
 from schemas import batch as b
 from schemas.artefact import Quarantine

@@ -12,8 +12,8 @@ from runtime.errors import Transient
 from runtime.memory import MemoryLog
 from runtime.metrics import Metrics
 from runtime.ports import Place, Polled
-from runtime.stage import Decoded
 from runtime.signing import keys_in_memory
+from runtime.stage import Decoded
 from runtime.store import Store
 from schemas import batch as b
 from schemas.artefact import Dataset, Sampling
