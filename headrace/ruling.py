@@ -33,7 +33,7 @@ def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
     """Count, judge and fit again what is recorded of examples and scores; a log of what is said then.
 
     Messages come in the order in which they were written, for a controller remembers the newest rows alone; and scores,
-    with labels or without, when their pool is announced this time: they are counted with what its newest member knows.
+    with labels or without, when their pool is announced this time: they are counted with what its anchor knows.
     """
     broker = memory_broker(VirtualClock(), log.partitions("examples"))
     loop = Loop(

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,12 @@ from threadpoolctl import threadpool_limits
 from runtime.artefact import ModelRefused, fetch_file, fetch_manifest
 from runtime.store import NotStored, Store
 from schemas import batch as b
+from schemas.answers import Estimator, answer
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
 from schemas.encoding import Encoding
 from schemas.messages import Member
 from schemas.spec import FeatureType
+from schemas.task import Target, shaped
 
 TRUSTED = (
     "functools.partial",
@@ -55,13 +56,6 @@ _UNLOADABLE = (
 )
 
 
-class Estimator(Protocol):
-    """A fitted binary classifier of scikit-learn."""
-
-    def predict_proba(self, matrix: npt.NDArray[np.float64], /) -> npt.NDArray[np.float64]:
-        """Probability of each class, shape (rows, 2)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that may answer.
@@ -70,20 +64,17 @@ class Model:
         version: Version of the member.
         encoding: How batches become its input.
         estimator: What answers.
+        target: What it predicts.
     """
 
     version: int
     encoding: Encoding
     estimator: Estimator
+    target: Target
 
     def score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
-        """Probability of the second class for each row."""
-        return answer(self.estimator, self.encoding.matrix(batch))
-
-
-def answer(estimator: Estimator, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Probability of the second class for each row, none for no rows."""
-    return estimator.predict_proba(matrix)[:, 1] if len(matrix) else np.empty(0)
+        """The output for each row, shape (rows,) for one number per row, else (rows, K)."""
+        return answer(self.estimator, self.encoding.matrix(batch), self.target)
 
 
 def one_thread() -> None:
@@ -96,8 +87,7 @@ def one_thread() -> None:
 
 def digest_of(manifest: Manifest, rows: pa.RecordBatch, outputs: npt.NDArray[np.float64]) -> str:
     """The digest of the model that a manifest describes."""
-    matrix = manifest.encoding.matrix(rows)
-    return model_digest(manifest.estimator, manifest.params, manifest.seed, manifest.encoding, matrix, outputs)
+    return model_digest(manifest.made, manifest.encoding, manifest.encoding.matrix(rows), outputs)
 
 
 def save(
@@ -120,7 +110,8 @@ def save(
         manifest: Its `files` are filled in here.
         others: Files besides the model and its warm-up rows, by name.
     """
-    warmup = rows.append_column(OUTPUT, pa.array(answer(estimator, manifest.encoding.matrix(rows))))
+    outputs = answer(estimator, manifest.encoding.matrix(rows), manifest.target)
+    warmup = rows.append_column(OUTPUT, _column(outputs))
     files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
     kept = {name: store.put(f"{directory}/{name}", value) for name, value in files.items()}
     listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in kept.items()}
@@ -162,7 +153,7 @@ def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
     try:
         estimator = skops.io.loads(files[MODEL], trusted=list(TRUSTED))
         warmup = b.decode(files[WARMUP])
-        model = Model(manifest.version, manifest.encoding, estimator)
+        model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)
     except _UNLOADABLE as error:
         raise ModelRefused(f"member {manifest.version} cannot be loaded: {type(error).__name__}: {error}") from error
@@ -182,12 +173,24 @@ def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType
 
 
 def _warm_up(model: Model, warmup: pa.RecordBatch, manifest: Manifest) -> None:
-    recorded = warmup.column(OUTPUT).to_numpy(zero_copy_only=False)
+    recorded = _recorded(warmup.column(OUTPUT), model.target.width)
     if digest_of(manifest, warmup, recorded) != manifest.digest:
         raise ModelRefused(f"member {model.version}: parameters and warm-up outputs do not have the announced digest")
     outputs = model.score(warmup)
-    if not len(outputs) or not np.allclose(outputs, recorded, rtol=0.0, atol=TOLERANCE):
+    if not len(outputs) or not np.allclose(outputs, recorded, rtol=TOLERANCE, atol=TOLERANCE):
         raise ModelRefused(f"member {model.version} answers the warm-up rows otherwise than when it was made")
+
+
+def _column(outputs: npt.NDArray[np.float64]) -> pa.Array:
+    if outputs.ndim == 1:
+        return pa.array(outputs)
+    return pa.FixedSizeListArray.from_arrays(pa.array(outputs.ravel()), outputs.shape[1])
+
+
+def _recorded(column: pa.Array, width: int) -> npt.NDArray[np.float64]:
+    """The outputs in the column of the warm-up rows; ValueError where they are not of that width."""
+    flat = column.flatten() if width > 1 else column
+    return shaped(flat.cast(pa.float64()).to_numpy(zero_copy_only=False), width)
 
 
 def libraries() -> dict[str, str]:

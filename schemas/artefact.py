@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.encoding import Encoding
 from schemas.messages import Cause, Scalar
 from schemas.spec import FeatureType
+from schemas.task import Target, Task
 
 MANIFEST, MODEL, WARMUP = "manifest.json", "model.skops", "warmup.arrow"
 SHA256 = "^[0-9a-f]{64}$"
@@ -79,6 +80,15 @@ class Dataset(_Closed):
     sampling: Sampling | None = Field(default=None, description="How rows were chosen where there were too many.")
 
 
+class Made(NamedTuple):
+    """What was fitted: estimator, parameters, seed and target."""
+
+    estimator: str
+    params: Mapping[str, Any]
+    seed: int
+    target: Target
+
+
 class Manifest(_Closed):
     """What a stored model is."""
 
@@ -88,7 +98,11 @@ class Manifest(_Closed):
     features: dict[str, FeatureType] = Field(min_length=1, description="Its inputs, in order.")
     vocabulary: dict[str, tuple[str, ...]] = Field(description="Known values of each category; the index is the code.")
     fill: dict[str, float] = Field(description="What counts where a feature is missing; the others stay missing.")
-    classes: tuple[bool | str, bool | str] = Field(description="The label's values; it answers P(second).")
+    task: Task = Field(default="binary", description="What it predicts.")
+    classes: tuple[bool | str, ...] = Field(
+        description="The label's values: of two it answers P(second), of several the probability of each; none in "
+        "regression, where it answers the value."
+    )
     estimator: str = Field(description="Name of the estimator.")
     params: dict[str, Scalar] = Field(description="The estimator's parameters.")
     dataset: Dataset
@@ -104,6 +118,16 @@ class Manifest(_Closed):
         """How batches become its input."""
         return Encoding(self.features, self.vocabulary, self.fill)
 
+    @property
+    def target(self) -> Target:
+        """What it predicts, as numbers."""
+        return Target(self.task, self.classes)
+
+    @property
+    def made(self) -> Made:
+        """What was fitted."""
+        return Made(self.estimator, self.params, self.seed, self.target)
+
 
 def sha256(value: bytes) -> str:
     """Hex digest."""
@@ -111,9 +135,7 @@ def sha256(value: bytes) -> str:
 
 
 def model_digest(
-    estimator: str,
-    params: Mapping[str, Any],
-    seed: int,
+    made: Made,
     encoding: Encoding,
     matrix: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
@@ -123,13 +145,15 @@ def model_digest(
     Model files cannot be compared by their bytes: they hold times and addresses.
     """
     story = {
-        "estimator": estimator,
-        "params": dict(params),
-        "seed": seed,
+        "estimator": made.estimator,
+        "params": dict(made.params),
+        "seed": made.seed,
         "features": list(encoding.types.items()),
         "vocabulary": {name: list(values) for name, values in encoding.vocabulary.items()},
         "fill": dict(encoding.fill),
     }
+    if made.target.task != "binary":  # the digests of before there were other tasks stay what they are
+        story |= {"task": made.target.task, "classes": list(made.target.classes)}
     state = hashlib.sha256(json.dumps(story, sort_keys=True, separators=(",", ":")).encode())
     for numbers in (matrix, outputs):
         state.update(np.ascontiguousarray(numbers, "<f8").tobytes())

@@ -8,7 +8,7 @@ from runtime.ports import LogReader
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import DriftEpisode, Member
-from schemas.predictions import THRESHOLD
+from schemas.task import THRESHOLD
 
 
 class Reading:

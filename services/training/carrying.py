@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 import pyarrow as pa
 
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing
 from runtime.store import Store
-from schemas.messages import Member, Pool, Scalar
+from schemas.messages import Member, Scalar
 from schemas.pipeline import Pipeline
+from schemas.task import Target
 from services.training import quarantining
-from services.training.domain.announcements import Candidate, pool_of
+from services.training.composing import RECALLED, Composing
+from services.training.domain import growth
+from services.training.domain.announcements import Candidate
 from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit, scarce
+from services.training.domain.pool import Seat
+from services.training.domain.rows import times
+from services.training.domain.selection import ALL
 from services.training.domain.taking import Taken
 from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.fitter import Fitter
@@ -37,33 +44,30 @@ class Carrying:
         saying: Makes the messages.
         metrics: Where fits are counted.
 
+    Attributes:
+        composing: Composes the pool.
+
     Raises:
         WrongSetup: The estimator does not take the parameters.
     """
 
     def __init__(self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
+        self.composing = Composing(spec, saying)
         self._fitter = Fitter(spec, store)
 
     def carry_out(self, trigger: Trigger, known: Knowledge) -> Steps:
         """Everything that a trigger leads to; the checkpoint comes last."""
         at = self._budget.due(trigger, known.state.fits)
-        steps = [] if self._answered(trigger, at, known) else self._decide(trigger, at, known)
+        steps = self._answered(trigger, at, known)
+        if steps is None:
+            steps = self._decide(trigger, at, known)
         return [*steps, [self.checkpoint(known)]]
 
     def checkpoint(self, known: Knowledge) -> Outgoing:
         """What must not be forgotten, as of now."""
         known.state.begins, known.state.archived = known.window.begins(), dict(known.archive.next)
         return self._saying.checkpoint(known.state)
-
-    def repair(self, known: Knowledge) -> list[Outgoing]:
-        """A crash between member and pool left a member alone: it takes its place now."""
-        newest, pool = known.announced.newest, known.announced.pool
-        if newest is None or (pool is not None and newest.version in pool.members):
-            return []
-        at = max(known.window.frontier, 0)
-        known.announced.pool = self._compose(newest, at, known)
-        return [self._saying.announcement(known.announced.pool, at)]
 
     def finish(self, trigger: Trigger, outcome: str, known: Knowledge, fitted_at: int | None = None) -> None:
         """A trigger is done with, for ever."""
@@ -74,25 +78,67 @@ class Carrying:
         state.wishes.pop(trigger.cause.id, None)
         if fitted_at is not None:
             self._fitted(fitted_at, known)
+        self._grow(trigger, known, trigger.ready if fitted_at is None else fitted_at)
 
-    def _answered(self, trigger: Trigger, at: int, known: Knowledge) -> bool:
-        """Whether a crash came between the announcement and the checkpoint that says so."""
-        if trigger.cause.id in {member.cause.id for member in known.announced.members.values()}:
+    def _grow(self, trigger: Trigger, known: Knowledge, at: int) -> None:
+        """A fit on all rows, whatever came of it, is what they grow from; the one on the window follows it."""
+        state, kind = known.state, trigger.cause.kind
+        if kind == "first" and self._spec.strategy.members > 1:
+            state.growth = growth.begun(state.growth, at, known.window)
+        elif kind == "growth" and trigger.whole:
+            larger = growth.wanted(state.growth) > known.window.size
+            state.growth = growth.fitted(state.growth, at if larger else None)
+        elif kind == "growth":
+            state.growth = msgspec.structs.replace(state.growth, window=None)
+
+    def _answered(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
+        """What is left to say where a crash came before the checkpoint that says so; None where nothing was done."""
+        pool = known.announced.pool
+        made = next((each for each in known.announced.members.values() if each.cause.id == trigger.cause.id), None)
+        if made is not None:
             self.finish(trigger, "announced", known, at)
-        elif trigger.cause.kind == "first" and known.announced.members:
+            return (
+                [] if pool is not None and made.version in pool.members else self._seat_again(trigger, made, at, known)
+            )
+        if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
+            self.finish(trigger, RECALLED, known)
+            return []
+        if trigger.cause.kind == "first" and known.announced.members:
             self.finish(trigger, "not needed", known)
-        return trigger.cause.id in known.state.done
+            return []
+        return None
+
+    def _seat_again(self, trigger: Trigger, made: Member, at: int, known: Knowledge) -> Steps:
+        """A crash between member and pool left a member alone: it takes its place now."""
+        taken = self._taken(trigger, at, known)
+        start = trigger.since if taken is None else int(times(taken.rows)[0])
+        seat = self.composing.admit(made, start, at, known)
+        return [self.composing.said(known, at)] if seat.taken else []
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
+        if known.state.frozen:
+            return [[self._suppress(trigger, f"{known.state.frozen}; unfreeze the pool first", at, known)]]
+        if trigger.recall is not None and (steps := self.composing.recall(trigger, at, known)) is not None:
+            self.finish(trigger, RECALLED, known)
+            return steps
         if self._budget.spent(at, known.state.fits):
-            self.finish(trigger, "suppressed", known)
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
-            return [[self._saying.decision(trigger, "suppressed", "no fit", reason, at)]]
-        taken = known.datasets.take(known.datasets.window, at, trigger.since)
-        if taken is None or (why := _unusable(taken.rows, LEAST_ROWS if trigger.urgent else 1)):
+            return [[self._suppress(trigger, reason, at, known)]]
+        taken = self._taken(trigger, at, known)
+        least = LEAST_ROWS if trigger.urgent else 1
+        if taken is None or (why := _unusable(taken.rows, least, self._spec.target)):
             return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]
         begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
         return [*begun, *self._fit(trigger, taken, at, known)]
+
+    @staticmethod
+    def _taken(trigger: Trigger, at: int, known: Knowledge) -> Taken | None:
+        selection = ALL if trigger.whole else known.datasets.window
+        return known.datasets.take(selection, at, trigger.since)
+
+    def _suppress(self, trigger: Trigger, reason: str, at: int, known: Knowledge) -> Outgoing:
+        self.finish(trigger, "suppressed", known)
+        return self._saying.decision(trigger, "suppressed", "no fit", reason, at)
 
     def _begin(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> list[Outgoing]:
         outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
@@ -107,29 +153,37 @@ class Carrying:
         if not made.verdict.accepted:
             return [[self._reject(trigger, made.verdict.reason, made.verdict.metrics, at, known)]]
         member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
-        pool = self._compose(member, at, known)
+        before = self.composing.checkpoint(known)  # whoever goes on from it composes the same pool
+        seat = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
         self.finish(trigger, "announced", known, at)
-        known.announced.members[version], known.announced.pool = member, pool
         self._metrics.fits.labels("accepted").inc()
-        return self._announce(trigger, made, taken, member, pool, at, known)
+        fitted = self._fitted_by(trigger, made, taken, member, at, known)
+        pool = self.composing.said(known, at) if seat.taken else []
+        told = self._told(trigger, member, seat, at, known)
+        return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
-    def _compose(self, member: Member, at: int, known: Knowledge) -> Pool:
-        version = (0 if known.announced.pool is None else known.announced.pool.version) + 1
-        return pool_of(member, version, at, self._spec.drift.pane, known.state.epoch)
-
-    def _announce(
-        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, pool: Pool, at: int, known: Knowledge
-    ) -> Steps:
+    def _fitted_by(
+        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, at: int, known: Knowledge
+    ) -> Outgoing:
         evidence: dict[str, Scalar] = {**made.verdict.metrics, "rows": member.rows, "version": member.version}
         if taken.sampling is not None:
             evidence["sampled_from"] = taken.sampling.of
         if left_out := known.window.left_out(at, trigger.since):
             evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(known.state, known.window)}
-        fitted = self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)
-        reason = f"member {member.version} was stored at {member.uri} and answers from pool {pool.version} on"
-        evidence = {"digest": member.digest, "version": member.version, "pool": pool.version}
-        told = self._saying.decision(trigger, "announced", f"pool {pool.version}", reason, at, evidence)
-        return [[fitted], [self._saying.announcement(said, at) for said in (member, pool)], [told]]
+        return self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)
+
+    def _told(self, trigger: Trigger, member: Member, seat: Seat, at: int, known: Knowledge) -> Outgoing:
+        """Where a member has its seat, and who made room."""
+        evidence: dict[str, Scalar] = {"digest": member.digest, "version": member.version}
+        stored, pool = f"member {member.version} was stored at {member.uri}", known.announced.pool
+        if pool is None or not seat.taken:
+            reason = f"{stored}; no member of the full pool may leave before it is judged"
+            return self._saying.decision(trigger, "announced", "it waits for a seat", reason, at, evidence)
+        evidence |= {"pool": pool.version, "weight": pool.weights[member.version], "anchor": pool.anchor}
+        reason = f"{stored} and answers from pool {pool.version} on"
+        if seat.left is not None:
+            evidence["left"], reason = seat.left, f"{reason}; member {seat.left} makes room"
+        return self._saying.decision(trigger, "announced", f"pool {pool.version}", reason, at, evidence)
 
     def _reject(
         self, trigger: Trigger, reason: str, metrics: Mapping[str, float], at: int, known: Knowledge
@@ -161,7 +215,7 @@ class Carrying:
         known.state.fits = sorted([*self._budget.recent(at, known.state.fits), at])
 
 
-def _unusable(rows: pa.RecordBatch, least: int) -> str:
+def _unusable(rows: pa.RecordBatch, least: int, target: Target) -> str:
     if rows.num_rows < least:
         return f"only {rows.num_rows} labelled rows; {least} are needed"
-    return scarce(rows)
+    return scarce(rows, target)

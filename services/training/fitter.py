@@ -52,8 +52,8 @@ class Fitter:
         if self._made is None or self._made[0] != key:
             ruling = self._in_service(announced)
             seed = seed_of(self._spec.pipeline, version)
-            model, types = self._spec.model, self._spec.feature_types
-            made = fit(self._recipe, rows, types, seed, model.metric, None if ruling is None else ruling.score)
+            metric, types = self._spec.metric, self._spec.feature_types
+            made = fit(self._recipe, rows, types, seed, metric, None if ruling is None else ruling.score)
             self._made = key, made
         return self._made[1]
 
@@ -66,7 +66,7 @@ class Fitter:
         """
         manifest = manifest_of(self._spec, candidate, libraries())
         fit, files = candidate.fit, {REFERENCE: self._reference(candidate)}
-        stored = save(self._store, directory(manifest), fit.classifier, fit.warm_up, manifest, files)
+        stored = save(self._store, directory(manifest), fit.estimator, fit.warm_up, manifest, files)
         member = member_of(stored, epoch)
         fetch(self._store, member, self._spec.feature_types)
         fetch_reference(self._store, member)
@@ -76,14 +76,16 @@ class Fitter:
         """What the fit's world looked like."""
         older, held_out = parts(candidate.taken.rows)
         types, drift = self._spec.feature_types, self._spec.drift
-        classes = [str(each).lower() if isinstance(each, bool) else each for each in self._spec.classes]
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
-        return reference(older, held_out, candidate.fit.outputs, types, classes, calendar).to_bytes()
+        return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()
 
     def _in_service(self, announced: Announced) -> Model | None:
-        """The model that leads; None where there is none or its artefact is unusable (serving has refused it then)."""
+        """The model that a fit would replace, so that it must not be worse; None where labels decide between them.
+
+        None too where its artefact is unusable (serving has refused it then).
+        """
         member = None if announced.pool is None else announced.members.get(announced.pool.leader)
-        if member is None:
+        if member is None or self._spec.strategy.members > 1:
             return None
         if self._ruling is None or self._ruling.version != member.version:
             try:
@@ -95,7 +97,7 @@ class Fitter:
 
 
 def _recipe(spec: Pipeline) -> Recipe:
-    recipe = Recipe(spec.model.estimator, spec.model.params)
+    recipe = Recipe(spec.model.estimator, spec.model.params, spec.target)
     try:
         recipe.check()
     except Refused as error:

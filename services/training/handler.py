@@ -62,7 +62,7 @@ class Training:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
         self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
-        self._turns = Turns(f"{spec.pipeline}/first", spec.training.min_rows, spec.drift.settle)
+        self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
         self._known = Knowledge(spec, self._segments(None))
 
     # --- taking and losing the lead -----------------------------------------------------------
@@ -130,6 +130,7 @@ class Training:
             for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
         known.hear_judge()
+        known.hear_pool()
         for run, decoded in batches:
             for each, message in zip(decoded, run.messages, strict=True):
                 rows = known.take_rows(run.partition, each, message.timestamp)
@@ -140,7 +141,7 @@ class Training:
         """Event by event: what is due before an episode is decided without it, however early that was read."""
         known, carrying = self._known, self._carrying
         news = [*self._learn(), *self._answers(asked)]
-        if outgoing := [*carrying.repair(known), *news, *self._resting(), *self._held_up()]:
+        if outgoing := [*news, *self._resting(), *self._held_up()]:
             kept = news or set(known.state.wishes) - open_before
             yield [*outgoing, carrying.checkpoint(known)] if kept else outgoing
         for time in (*known.episodes.times(known.window.frontier), None):
@@ -152,8 +153,11 @@ class Training:
                 if told := self._learn():
                     yield [*told, carrying.checkpoint(known)]
         known.decided = known.window.judged
+        known.settle()
         if known.window.trim():
             yield [carrying.checkpoint(known)]
+        if known.weighing.due:
+            yield carrying.composing.checkpoint(known)
 
     def _learn(self) -> list[Outgoing]:
         """Which rows are bad data by now, and what is told of it."""
@@ -184,6 +188,7 @@ class Training:
     def _due(self) -> Trigger | None:
         """The earliest trigger whose turn has come, behind the frontier: never one that a slow partition could beat."""
         fits, frontier = self._known.state.fits, self._known.window.frontier
+        self._known.grow()
         turns = [(self._budget.due(each, fits), each.cause.id, each) for each in self._triggers()]
         due = [turn for turn in turns if turn[0] <= frontier]
         return min(due, key=lambda turn: turn[:2])[2] if due else None

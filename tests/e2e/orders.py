@@ -137,10 +137,10 @@ def _documents(topic: str, rows: pl.DataFrame) -> Iterator[Outgoing]:
 def model(spec: Pipeline, store: Store, learned: Sequence[Portion]) -> Portion:
     """The announcement of a model that was fitted on the examples of some portions."""
     rows = undisturbed(spec, store, learned)
-    made = fit(Recipe(spec.model.estimator, spec.model.params), rows, spec.feature_types, 1, spec.model.metric, None)
+    made = fit(Recipe(spec.model.estimator, spec.model.params), rows, spec.feature_types, 1, spec.metric, None)
     candidate = Candidate(1, Cause(kind="first", id="c1"), 1, rows, {0: (0, 1)}, made)
     manifest = manifest_of(spec, candidate, libraries())
-    member = member_of(save(store, directory(manifest), made.classifier, made.warm_up, manifest), epoch=1)
+    member = member_of(save(store, directory(manifest), made.estimator, made.warm_up, manifest), epoch=1)
     said = []
     for each in (member, pool_of(member, 1, 0, 60_000, 1)):
         value, headers = encode(each, id=each.key, source="/headrace/storm/training")

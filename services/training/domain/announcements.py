@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.artefact import MODEL, Dataset, Manifest, model_digest, sha256
+from schemas.answers import answer
+from schemas.artefact import MODEL, Dataset, Made, Manifest, model_digest, sha256
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
 from schemas.spec import FeatureType
@@ -41,9 +42,9 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
     """The manifest, without the files."""
     fit, features = candidate.fit, _features(spec)
     matrix = fit.encoding.matrix(fit.warm_up)
-    outputs = fit.classifier.predict_proba(matrix)[:, 1]
-    digest = model_digest(spec.model.estimator, spec.model.params, fit.seed, fit.encoding, matrix, outputs)
-    first, second = spec.classes
+    outputs = answer(fit.estimator, matrix, spec.target)
+    made = Made(spec.model.estimator, spec.model.params, fit.seed, spec.target)
+    digest = model_digest(made, fit.encoding, matrix, outputs)
     return Manifest(
         model=spec.pipeline,
         version=candidate.version,
@@ -51,7 +52,8 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
         features=features,
         vocabulary=dict(fit.encoding.vocabulary),
         fill=dict(fit.encoding.fill),
-        classes=(first, second),
+        task=spec.task,
+        classes=spec.classes,
         estimator=spec.model.estimator,
         params=dict(spec.model.params),
         dataset=candidate.dataset,

@@ -77,13 +77,19 @@ Known = dict[tuple[int, int], set[int]]
 
 def unseen(rows: pa.RecordBatch, known: Known) -> pa.RecordBatch:
     """The examples that are not known yet; they are from now on. The first copy of an example counts."""
+    keep = novel(rows, known)
+    return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def novel(rows: pa.RecordBatch, known: Known) -> npt.NDArray[np.bool_]:
+    """Whether each example is not known yet; all are from now on."""
     sources, orders, revisions = b.sources(rows), b.orders(rows), numbers(rows, b.REVISION)
     keep = np.ones(rows.num_rows, bool)
     for revision in np.unique(revisions).tolist():
         for source in np.unique(sources[revisions == revision]).tolist():
             places = np.flatnonzero((sources == source) & (revisions == revision))
             keep[places] = _first_time(orders[places].tolist(), known.setdefault((source, revision), set()))
-    return rows if keep.all() else rows.filter(pa.array(keep))
+    return keep
 
 
 def _first_time(orders: list[int], known: set[int]) -> list[bool] | bool:
@@ -150,7 +156,8 @@ def content_digest(rows: pa.RecordBatch, features: Mapping[str, FeatureType]) ->
     """SHA-256 over identity, label and features of sorted rows, whatever pieces they came in."""
     state = hashlib.sha256()
     for name in (b.SOURCE, b.POSITION, b.ROW, b.LABEL):
-        state.update(numbers(rows, name).astype("<i8").tobytes())
+        values = numbers(rows, name)  # the index of a class, or the value in regression
+        state.update(values.astype("<f8" if values.dtype.kind == "f" else "<i8").tobytes())
     state.update(times(rows).astype("<i8").tobytes())
     for name, kind in features.items():
         state.update(_bytes(rows.column(name), kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.artefact import Quarantine
@@ -17,6 +18,7 @@ from services.training.domain.rows import (
     PARTITION,
     Known,
     newest,
+    novel,
     numbers,
     remembered,
     times,
@@ -65,16 +67,17 @@ class Window:
         self.next[partition] = offset
         self._pass(partition, watermark)
 
-    def add(self, partition: int, offset: int, batch: pa.RecordBatch, watermark: int | None) -> int:
-        """Remember the rows of a message; returns how many are new. A message that was seen changes nothing."""
+    def add(self, partition: int, offset: int, batch: pa.RecordBatch, watermark: int | None) -> npt.NDArray[np.bool_]:
+        """Remember the rows of a message; which of them are new. A message that was seen changes nothing."""
         if offset < self.next[partition]:
-            return 0
-        rows = unseen(remembered(batch, self._features, partition, offset, self._passed[partition]), self._known)
-        if rows.num_rows:
-            self._parts.append(rows)
+            return np.zeros(batch.num_rows, bool)
+        rows = remembered(batch, self._features, partition, offset, self._passed[partition])
+        fresh = novel(rows, self._known)
+        if fresh.any():
+            self._parts.append(rows if fresh.all() else rows.filter(pa.array(fresh)))
         self._pass(partition, watermark)
         self.next[partition] = offset + 1
-        return int(rows.num_rows)
+        return fresh
 
     def _pass(self, partition: int, watermark: int | None) -> None:
         if watermark is not None:
@@ -104,6 +107,13 @@ class Window:
         counts = (order > after) & (times(rows) >= since) & first
         counted = np.sort(order[counts if quarantined else counts & ~held(rows, self.quarantined)])
         return int(counted[need - 1]) if len(counted) >= need else None
+
+    def count(self, after: int, until: int) -> int:
+        """How many labelled rows have an order in (after, until], corrections aside, those in quarantine included."""
+        if (rows := self.rows) is None:
+            return 0
+        order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+        return int(((order > after) & (order <= until) & first).sum())
 
     def pieces(self, features: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002 - all are at hand
         """The rows that are remembered; every cut of the newest `size` among them is the log's own."""

@@ -311,10 +311,10 @@ def test_classes_are_the_labels_values_in_order() -> None:
 
 
 def test_no_label_by_the_horizon_means_nothing_or_a_class() -> None:
-    assert parse(WHOLE).absent_class is None
-    assert parse(WHOLE.replace("absent: unlabelled", "absent: false")).absent_class == 0
+    assert parse(WHOLE).absent_label is None
+    assert parse(WHOLE.replace("absent: unlabelled", "absent: false")).absent_label == 0
     category = SMALL.replace("type: boolean", "type: category\n  values: [DOWN, UP]\n  absent: UP")
-    assert parse(category).absent_class == 1
+    assert parse(category).absent_label == 1
 
 
 def test_the_digest_ignores_how_the_file_is_written() -> None:

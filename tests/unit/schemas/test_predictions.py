@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from schemas.cloudevents import Form, KafkaHeaders, decode, encode, source_of
 from schemas.messages import Prediction, Source, moment
 from schemas.pipeline import Pipeline, parse, template
-from schemas.predictions import NO_MODEL, NO_OUTPUT, THRESHOLD, Predictions
+from schemas.predictions import NO_MODEL, NO_OUTPUT, Predictions
+from schemas.task import THRESHOLD
 
 SHOP = parse(template("shop"))
 UP_DOWN = parse(template("power").replace("type: boolean", "type: category\n  values: ['DOWN \"', UP]"))

@@ -30,11 +30,11 @@ def positions(rows: Rows) -> list[int]:
     return [int(position) for position in rows.keys[2]]
 
 
-def test_rows_come_in_order_of_time_source_position_and_newest_member_first() -> None:
+def test_rows_come_in_order_of_time_source_and_position() -> None:
     batch, *_ = counts((0, 0), Row(5, 10, ((1, 0.9), (2, 0.1))), Row(4, 10, source=1), Row(9, 3))
     rows = Rows.merged([batch])
-    assert positions(rows) == [9, 5, 5, 4]
-    assert rows.member.tolist() == [1, 2, 1, 1]
+    assert positions(rows) == [9, 5, 4]
+    assert rows.member.tolist() == [1, 1, 1]
     assert positions(rows.behind(Key(10, 0, 5, 0))) == [4]
 
 
@@ -44,7 +44,7 @@ def test_rows_come_in_order_of_time_source_position_and_newest_member_first() ->
 def test_a_loss_is_one_where_the_likelier_class_was_wrong(output: float, label: int, loss: float) -> None:
     batch, *_ = counts((0, 0), Row(4, 0, ((3, output),), label))
     rows = Rows.merged([batch])
-    assert rows.loss.tolist() == [loss]
+    assert rows.errors(None).tolist() == [loss]
     given = output if label else 1 - output
     assert rows.columns == {"_label": [label], "_loss": [-np.log(given)]}
 

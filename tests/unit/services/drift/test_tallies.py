@@ -16,7 +16,6 @@ from schemas import batch as b
 from schemas.bins import PREDICTION
 from services.drift.domain.door import FATES
 from services.drift.domain.pane_counts import PaneCounts
-from services.drift.domain.tallies import scorers
 from tests.unit.services.drift.scores import (
     Score,
     announce,

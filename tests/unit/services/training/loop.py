@@ -40,15 +40,20 @@ labels: {id: id, field: good, type: boolean, horizon: 24h}
 features: {x: x, z: z, colour: colour}
 model: {estimator: ESTIMATOR, params: PARAMS}
 drift: {settle: 100, lateness: 5s, pane: 10s}
+strategy: {members: SEATS}
 training: {min_rows: 200, window: WINDOW, cooldown: 60s, fits: FITS}
 """
 
 
 def spec(
-    estimator: str = "logistic_regression", params: str = "{}", fits: str = "5 per 1d", window: str = "400"
+    estimator: str = "logistic_regression",
+    params: str = "{}",
+    fits: str = "5 per 1d",
+    window: str = "400",
+    seats: int = 1,
 ) -> Pipeline:
     text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
-    return parse(text.replace("WINDOW", window))
+    return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)))
 
 
 def labelled(first: int, count: int, *, turned: bool = False, label: int | None = None) -> pa.RecordBatch:
@@ -98,7 +103,7 @@ class Loop:
     """A broker, a store, and controllers that may crash."""
 
     def __init__(self, pipeline: Pipeline | None = None, partitions: int = 2, store: Store | None = None) -> None:
-        topics = dict.fromkeys(("operator", "drift", "models", "state", "decisions"), 1)
+        topics = dict.fromkeys(("operator", "drift", "models", "state", "decisions", "weights"), 1)
         self.broker = MemoryBroker({**topics, "examples": partitions, "dead-letters": partitions})
         self.spec, self.partitions = pipeline or spec(), partitions
         self.store = store or Store("memory://")

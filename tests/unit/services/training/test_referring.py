@@ -10,8 +10,8 @@ from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.artefact import MANIFEST, Manifest
 from schemas.bins import LABEL, LOSS, PREDICTION, Kind
-from schemas.predictions import log_losses
 from schemas.reference import HOUR, REFERENCE, Reference
+from schemas.task import log_losses
 from services.training.domain.referring import Calendar, reference
 from tests.unit.services.training.loop import FAR, STEP, Loop, labelled, spec
 
