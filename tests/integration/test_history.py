@@ -174,6 +174,9 @@ def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
         train(rig, log, worker)
         assert list(announced(log).members) == [1]
         assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
+        handler = worker._handler
+        assert isinstance(handler, Training)
+        assert list(handler._known.weighing.blend.members) == [1]
 
 
 @pytest.mark.parametrize(
