@@ -107,8 +107,7 @@ class Founding:
         if not made.verdict.accepted:
             raise NoModel(f"the fit on {taken.rows.num_rows} rows of the history is rejected: {made.verdict.reason}")
         member = self._fitter.store(Candidate(1, cause, self._reached, taken, made), epoch)
-        pool = pool_of(member, 1, self._reached, self._spec.drift.pane, epoch)
-        pool = pool.model_copy(update={"strategy": self._spec.strategy.name, "cause": cause})
+        pool = pool_of(member, 1, self._reached, self._spec.drift.pane, epoch, self._spec.strategy.name)
         return Founded(member, self._steps(Trigger(cause, self._reached), taken, made, member, pool))
 
     def _dataset(self) -> Taken:

@@ -41,6 +41,11 @@ class Blend:
         self._apart = _square(len(self.members), () if given is None else given.apart)
         self._together = _square(len(self.members), () if given is None else given.together)
 
+    @property
+    def deviation(self) -> float:
+        """Regression: running standard deviation of the mixture's residuals; else 0."""
+        return float(np.sqrt(self._variance))
+
     def checkpoint(self, **identity: Any) -> Weights:
         """What the fold knows; `identity` are the fields of `Weights` that are not its own."""
         upper = np.triu_indices(len(self.members), 1)

@@ -23,6 +23,8 @@ from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import remembered
+from services.training.domain.taking import Taken
 from tests.unit.services.training.loop import labelled, spec
 
 T = TypeVar("T", bound=Said)
@@ -33,9 +35,10 @@ __all__ = ["Loop", "artefact", "features", "pool", "spec"]
 def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool = False) -> Member:
     """A real model in the store, and its announcement."""
     rows = labelled(0, 200, turned=turned)
+    placed = remembered(rows, list(pipeline.features), 0, 0, 0)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(placed), made)
     manifest = manifest_of(pipeline, candidate, libraries())
     stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
     return member_of(stored, epoch=1)
