@@ -116,7 +116,7 @@ class Founding:
         if taken is None or rows < least:
             mend = "give more of it, or lower training.min_rows"
             raise NoModel(f"the history has {rows} labelled rows, and a first fit takes {least}: {mend}")
-        if why := scarce(taken.rows):
+        if why := scarce(taken.rows, self._spec.target):
             raise NoModel(f"the history has {why}: give more of it")
         return taken
 

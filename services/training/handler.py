@@ -134,6 +134,7 @@ class Training:
             for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
         known.hear_judge()
+        known.hear_pool()
         for run, decoded in batches:
             for each, message in zip(decoded, run.messages, strict=True):
                 rows = known.take_rows(run.partition, each, message.timestamp)
