@@ -51,18 +51,31 @@ class Training:
         store: Where artefacts go.
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
+        WrongSetup: The estimator is not there or does not take the parameters, or the budget is of a kind that is not
+            supported yet.
     """
 
     inputs = (SEAT.topic,)
     follows = ("examples", "drift", "models", "state")
     leads = True
 
-    def __init__(self, spec: Pipeline, store: Store, metrics: Metrics | None = None, form: Form = "structured") -> None:
+    def __init__(
+        self,
+        spec: Pipeline,
+        store: Store,
+        metrics: Metrics | None = None,
+        form: Form = "structured",
+        trusted: Sequence[str] = (),
+    ) -> None:
         self._spec, self._metrics = spec, metrics or Metrics()
-        self._fitter, self._budget, self._saying = Fitter(spec, store), _budget(spec), Saying(spec.pipeline, form)
+        self._fitter, self._budget, self._saying = (
+            Fitter(spec, store, trusted),
+            _budget(spec),
+            Saying(spec.pipeline, form),
+        )
         self._turns = Turns(f"{spec.pipeline}/first", spec.training.min_rows, spec.drift.settle)
         self._state = State()
         self._clear(0)
