@@ -29,9 +29,8 @@ def check(model: object) -> None:
             _follow(tree.children_left, tree.children_right, tree.feature, tree.children_left == LEAF, width)
         else:
             nodes = tree.nodes
-            _follow(
-                *(nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx")), nodes["is_leaf"], width
-            )
+            left, right, feature = (nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
+            _follow(left, right, feature, nodes["is_leaf"], width)
             sets = nodes["bitset_idx"][(nodes["is_categorical"] > 0) & (nodes["is_leaf"] == 0)]
             if len(sets) and sets.max() >= min(len(tree.raw_left_cat_bitsets), len(tree.binned_left_cat_bitsets)):
                 raise ValueError("a tree asks for categories that it does not hold")

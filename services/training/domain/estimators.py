@@ -110,18 +110,23 @@ class Recipe:
         Raises:
             Refused: The estimator says why, or its answers are no numbers.
         """
-        shape = Shape(len(matrix), matrix.shape[1], categories, self.target, seed)
+        shape, make = Shape(len(matrix), matrix.shape[1], categories, self.target, seed), self._maker()
         try:
-            estimator = self._maker()(self.params, shape)
+            estimator = make(self.params, shape)
             with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 estimator.fit(matrix, labels)
-                answers = answer(estimator, matrix[:PROBE_ROWS], self.target)
+                answers = self._answers(estimator, matrix[:PROBE_ROWS])
         except (ValueError, TypeError, AttributeError) as error:
             raise Refused(f"{self.estimator}: {str(error).splitlines()[0]}") from error
         if not np.isfinite(answers).all():
             raise Refused(f"{self.estimator}: it answers with what is no number; scale the features, or take another")
         return estimator, not any(issubclass(each.category, ConvergenceWarning) for each in said)
+
+    def _answers(self, estimator: Estimator, matrix: Matrix) -> Matrix:
+        if not (self.target.is_regression or hasattr(estimator, "predict_proba")):
+            raise ValueError("it gives no probabilities (predict_proba); change its parameters or take another")
+        return answer(estimator, matrix, self.target)
 
     def _maker(self) -> Maker:
         if self.estimator in _MAKERS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from schemas.pipeline import Pipeline, load, parse
 DATA = Path(__file__).parents[4] / "shared" / "data"
 STREAMS = Path(__file__).parents[2] / "data"
 ROWS, CHANGE = 2_400, 1_500
-TIMES = {"start": "2026-01-01T00:00:00Z", "every": "1m"}
 
 PIPELINE = """
 pipeline: shop
@@ -66,19 +64,20 @@ def stream(task: str) -> pl.DataFrame:
     return pl.DataFrame({"x": known, "z": z, "colour": np.where(red, "red", "blue"), "y": label}, nan_to_null=True)
 
 
-def ended(pipeline: Pipeline, frame: pl.DataFrame, delay: str, **options: str) -> Loop:
+def ended(pipeline: Pipeline, frame: pl.DataFrame, delay: str, every: str = "1m") -> Loop:
     loop = assemble(pipeline, Store("memory://"), 2)
-    run(loop, pipeline, messages(frame, pipeline, Options.of(**TIMES | options, delay=delay)))
+    options = Options.of(start="2026-01-01T00:00:00Z", every=every, delay=delay)
+    run(loop, pipeline, messages(frame, pipeline, options))
     return loop
 
 
 @pytest.fixture(
     scope="module", params=[("regression", "ridge"), ("multiclass", "logistic_regression")], ids=lambda each: each[0]
 )
-def small(request: pytest.FixtureRequest) -> Iterator[tuple[Pipeline, Loop, Report]]:
+def small(request: pytest.FixtureRequest) -> tuple[Pipeline, Loop, Report]:
     pipeline = spec(*request.param)
     loop = ended(pipeline, stream(request.param[0]), "60rows")
-    yield pipeline, loop, report(loop.log)
+    return pipeline, loop, report(loop.log)
 
 
 def test_every_row_has_a_prediction_and_becomes_an_example(small: tuple[Pipeline, Loop, Report]) -> None:
