@@ -44,9 +44,11 @@ class Training:
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
         memory: Bytes of the largest dataset.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
+        WrongSetup: The estimator is not there or does not take the parameters, or the budget is of a kind that is not
+            supported yet.
     """
 
     inputs = (SEAT.topic,)
@@ -60,10 +62,11 @@ class Training:
         metrics: Metrics | None = None,
         form: Form = "structured",
         memory: int = MEMORY,
+        trusted: Sequence[str] = (),
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
+        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted)
         composing = self._carrying.composing
         self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runtime.settings import ServiceSettings
+from runtime.settings import TRUSTED_TYPES, ServiceSettings
 from services.training.datasets import MEMORY
 
 
@@ -17,3 +17,4 @@ class Settings(ServiceSettings):
         description="Most bytes of a dataset's values, 8 for each of its features and 10 columns besides; more rows "
         "than that are sampled. A fit takes a few times as much memory.",
     )
+    trusted_types: str = TRUSTED_TYPES
