@@ -24,7 +24,8 @@ from services.training.domain.announcements import Candidate, directory, manifes
 from services.training.domain.check import judge, losses
 from services.training.domain.estimators import NotInstalled, Recipe, Refused
 from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
-from services.training.domain.rows import content_digest
+from services.training.domain.rows import content_digest, remembered
+from services.training.domain.taking import Taken
 from services.training.fitter import Fitter
 from tests.unit.services.training.loop import SPEC, labelled
 
@@ -76,7 +77,8 @@ def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -
 def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(target: Target, estimator: str) -> None:
     made, pipeline, store = fitted(target, estimator), spec(target, estimator), Store("memory://")
     assert made.verdict.accepted, made.verdict
-    candidate = Candidate(1, Cause(kind="first", id="c"), 1, dataset(target), {0: (0, 9)}, made)
+    rows = remembered(dataset(target), tuple(TYPES), 0, 0, 0)
+    candidate = Candidate(1, Cause(kind="first", id="c"), 1, Taken(rows), made)
     manifest = manifest_of(pipeline, candidate, {})
     stored = Manifest.model_validate_json(save(store, directory(manifest), made.estimator, made.warm_up, manifest))
     files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}
