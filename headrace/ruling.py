@@ -31,7 +31,7 @@ def repeat(broker: MemoryBroker, place: Place, message: Message) -> None:
     broker.append(place, message.value, message.key, message.headers)
 
 
-def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
+def rule(spec: Pipeline, log: LogReader, store: Store, trusted: Sequence[str] = ()) -> MemoryLog:
     """Count, judge and fit again what is recorded of examples and scores; a log of what is said then.
 
     Messages come in the order in which they were written, for a controller remembers the newest rows alone; and scores,
@@ -44,7 +44,7 @@ def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
         [
             ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
             ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
-            ("training", lambda metrics: Training(spec, store, metrics)),
+            ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,
         broker,

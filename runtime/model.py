@@ -6,7 +6,7 @@ Files are skops with a constant list of types: nothing outside of it is ever con
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
+from runtime import trees
 from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
 from runtime.bundle import SIGNATURE, sign_files
 from runtime.signing import Untrusted
@@ -34,9 +35,12 @@ TRUSTED = (
     "functools.partial",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
-"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs."""
+"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs. Trees,
+which are indices, are looked at before they answer (`runtime.trees`).
+"""
 
 OUTPUT = "_output"
 """Column of the warm-up rows: what the model answered when it was made."""
@@ -141,13 +145,14 @@ def _stored(store: Store, directory: str) -> bytes | None:
 # --- loading ----------------------------------------------------------------------------------
 
 
-def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> Model:
+def fetch(store: Store, member: Member, features: Mapping[str, FeatureType], trusted: Sequence[str] = ()) -> Model:
     """Fetch, verify, load and warm up an announced model.
 
     Args:
         store: The artefact store.
         member: The announcement.
         features: What the pipeline computes.
+        trusted: Types that a model may hold besides those of the list: an operator has named them.
 
     Raises:
         ModelRefused: It is not what was announced; the text says in which respect.
@@ -159,10 +164,10 @@ def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> 
         files = {name: fetch_file(store, member, manifest, name) for name in (MODEL, WARMUP)}
     except NotStored as error:
         raise ModelRefused(f"member {member.version}: {error}") from error
-    return load(files, manifest)
+    return load(files, manifest, trusted)
 
 
-def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
+def load(files: Mapping[str, bytes], manifest: Manifest, trusted: Sequence[str] = ()) -> Model:
     """The model in verified files, warmed up.
 
     Raises:
@@ -170,13 +175,44 @@ def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
     """
     one_thread()
     try:
-        estimator = skops.io.loads(files[MODEL], trusted=list(TRUSTED))
+        estimator = skops.io.loads(files[MODEL], trusted=[*TRUSTED, *trusted])
+        trees.check(estimator)
         warmup = b.decode(files[WARMUP])
         model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)
+    except UntrustedTypesFoundException as error:
+        unknown = untrusted(files[MODEL], trusted)
+        raise ModelRefused(f"member {manifest.version} cannot be loaded: {_mend(unknown)}") from error
     except _UNLOADABLE as error:
         raise ModelRefused(f"member {manifest.version} cannot be loaded: {type(error).__name__}: {error}") from error
     return model
+
+
+def untrusted(stored: bytes, trusted: Sequence[str] = ()) -> list[str]:
+    """The types in a model's file that are neither on the list nor named by an operator."""
+    return sorted({*skops.io.get_untrusted_types(data=stored)} - {*TRUSTED, *trusted})
+
+
+def storable(estimator: Estimator, trusted: Sequence[str] = ()) -> None:
+    """Whether an estimator can be stored and loaded again.
+
+    Raises:
+        ModelRefused: skops cannot, or must not: the text says which types would have to be trusted.
+    """
+    try:
+        stored = skops.io.dumps(estimator)
+        unknown = untrusted(stored, trusted)
+    except _UNLOADABLE as error:
+        raise ModelRefused(f"it cannot be stored as skops: {type(error).__name__}: {error}") from error
+    if unknown:
+        raise ModelRefused(_mend(unknown))
+
+
+def _mend(unknown: Sequence[str]) -> str:
+    return (
+        f"it holds {', '.join(unknown)}, which nobody has called safe to load; if you trust the package, name them in "
+        "HEADRACE_TRUSTED_TYPES where training and serving run"
+    )
 
 
 def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType]) -> None:

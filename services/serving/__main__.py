@@ -5,6 +5,7 @@ from __future__ import annotations
 from runtime import model, service
 from runtime.kafka import KafkaCarrier
 from runtime.keys import keys_of
+from runtime.settings import names
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas.messages import Member
@@ -18,7 +19,7 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     spec, store = context.spec, Store(settings.artefacts, keys_of(settings))
 
     def load(member: Member) -> model.Model:
-        return model.fetch(store, member, spec.feature_types)
+        return model.fetch(store, member, spec.feature_types, names(settings.trusted_types))
 
     handler = Serving(spec, load, context.metrics, settings.cloudevents, store.keys)
     if settings.http_port >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runtime import service
 from runtime.kafka import KafkaCarrier
 from runtime.keys import keys_of
+from runtime.settings import names
 from runtime.store import Store
 from runtime.worker import Worker
 from services.training.handler import Training
@@ -16,7 +17,8 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store = Store(settings.artefacts, keys_of(settings, settings.signing_key))
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
-    handler = Training(context.spec, store, context.metrics, settings.cloudevents, settings.dataset_bytes)
+    trusted = names(settings.trusted_types)
+    handler = Training(context.spec, store, context.metrics, settings.cloudevents, settings.dataset_bytes, trusted)
     return [context.worker(handler, carrier)]
 
 

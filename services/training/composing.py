@@ -51,8 +51,8 @@ class Composing:
             known.state.left[member.version] = WAITS
             return taken
         if before is None:
-            first = pool_of(member, 1, at, self._spec.drift.pane, known.state.epoch)
-            self._follow(first.model_copy(update={"strategy": strategy.name, "cause": member.cause}), known)
+            pane, epoch = self._spec.drift.pane, known.state.epoch
+            self._follow(pool_of(member, 1, at, pane, epoch, strategy.name), known)
         else:
             watch = {"anchor": member.version, "reference_pane": pane_behind(at, self._spec.drift.pane)}
             self.change(known, member.cause, **(watch if anchors else {}))
@@ -69,12 +69,27 @@ class Composing:
         before = self.checkpoint(known)
         taken = seat(known.weighing.blend, version, self._spec.strategy.members, _spared(pool, anchors=False))
         if not taken.taken:
-            return None
+            known.state.left[version] = WAITS
+            outcome = "no fit: it waits for a seat"
+            return [[self._saying.decision(trigger, "recalled", outcome, trigger.story, at, {"version": version})]]
         pool = self.change(known, trigger.cause)
         evidence: dict[str, Scalar] = {"version": version, "pool": pool.version, "left": taken.left}
         outcome = f"no fit: it answers from pool {pool.version} on"
         told = self._saying.decision(trigger, "recalled", outcome, trigger.story, at, evidence)
         return [before, self.said(known, at), [told]]
+
+    def seat_waiting(self, known: Knowledge, at: int) -> list[Outgoing]:
+        """Give seats to members that wait for one, as soon as somebody may leave."""
+        pool, seated = known.announced.pool, False
+        waiting = [each for each, why in known.state.left.items() if why == WAITS]
+        if pool is None or known.state.frozen:
+            return []
+        for version in sorted(waiting):
+            spared = _spared(pool, anchors=False)
+            if seat(known.weighing.blend, version, self._spec.strategy.members, spared).taken:
+                pool = self.change(known, known.announced.members[version].cause)
+                seated = True
+        return self.said(known, at) if seated else []
 
     def change(self, known: Knowledge, cause: Cause, **changed: object) -> Pool:
         """The pool with the members that the blend has by now, and other fields that change."""
@@ -105,6 +120,7 @@ class Composing:
         for each in pool.members:
             state.left.pop(each, None)
         known.announced.pool = pool
+        known.weighing.seat(pool)
         return pool
 
     @staticmethod

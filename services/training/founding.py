@@ -107,7 +107,7 @@ class Founding:
         if not made.verdict.accepted:
             raise NoModel(f"the fit on {taken.rows.num_rows} rows of the history is rejected: {made.verdict.reason}")
         member = self._fitter.store(Candidate(1, cause, self._reached, taken, made), epoch)
-        pool = pool_of(member, 1, self._reached, self._spec.drift.pane, epoch)
+        pool = pool_of(member, 1, self._reached, self._spec.drift.pane, epoch, self._spec.strategy.name)
         return Founded(member, self._steps(Trigger(cause, self._reached), taken, made, member, pool))
 
     def _dataset(self) -> Taken:
@@ -116,7 +116,7 @@ class Founding:
         if taken is None or rows < least:
             mend = "give more of it, or lower training.min_rows"
             raise NoModel(f"the history has {rows} labelled rows, and a first fit takes {least}: {mend}")
-        if why := scarce(taken.rows):
+        if why := scarce(taken.rows, self._spec.target):
             raise NoModel(f"the history has {why}: give more of it")
         return taken
 

@@ -26,8 +26,10 @@ from services.training.domain.triggers import Budget, State, Trigger
 from services.training.domain.turns import Turns, wished
 from services.training.knowledge import MODELS, Knowledge
 from services.training.reading import checkpoint, wishes
+from services.training.refereeing import Refereeing
 from services.training.saying import Saying
 from services.training.segments import Segments
+from services.training.wishing import Wishing
 
 log = logging.getLogger("headrace.training")
 
@@ -43,9 +45,11 @@ class Training:
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
         memory: Bytes of the largest dataset.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
+        WrongSetup: The estimator is not there or does not take the parameters, or the budget is of a kind that is not
+            supported yet.
     """
 
     inputs = (SEAT.topic,)
@@ -59,10 +63,13 @@ class Training:
         metrics: Metrics | None = None,
         form: Form = "structured",
         memory: int = MEMORY,
+        trusted: Sequence[str] = (),
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form, store.keys)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
+        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted)
+        composing = self._carrying.composing
+        self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
         self._known = self._nothing()
 
@@ -136,6 +143,7 @@ class Training:
             for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
         known.hear_judge()
+        known.hear_pool()
         for run, decoded in batches:
             for each, message in zip(decoded, run.messages, strict=True):
                 rows = known.take_rows(run.partition, each, message.timestamp)
@@ -162,7 +170,17 @@ class Training:
         if known.window.trim():
             yield [carrying.checkpoint(known)]
         if known.weighing.due:
-            yield carrying.composing.checkpoint(known)
+            yield from self._referee()
+
+    def _referee(self) -> Iterator[Sequence[Outgoing]]:
+        """What the labels decide, at the pace of the checkpoints."""
+        known, composing = self._known, self._carrying.composing
+        at, before = max(known.window.frontier, 0), known.announced.pool
+        yield composing.checkpoint(known)
+        steps = [*self._refereeing.verdicts(known), composing.seat_waiting(known, at)]
+        if known.announced.pool is not before:
+            yield from steps
+            yield [self._carrying.checkpoint(known)]
 
     def _learn(self) -> list[Outgoing]:
         """Which rows are bad data by now, and what is told of it."""
@@ -177,16 +195,14 @@ class Training:
         return [said for wish in asked if wish.id not in self._known.state.done for said in self._wish(wish)]
 
     def _wish(self, wish: Wish) -> Iterator[Outgoing]:
-        """Keep a wish to retrain, carry out a release; everything else that one may wish one day is refused."""
+        """Keep a wish to retrain; carry out all others."""
         known, trigger = self._known, wished(wish.id, self._known.window.frontier)
         if wish.kind == "retrain":
             known.state.wishes.setdefault(wish.id, trigger.ready)
         elif wish.kind == "release":
             yield quarantining.release(wish, trigger.ready, known.state, known.episodes, self._saying)
         else:
-            reason = f"{wish.kind} is not supported yet; wish retrain or release, or wait for a later version"
-            yield self._saying.decision(trigger, "refused", "nothing changes", reason, trigger.ready)
-            self._carrying.finish(trigger, "refused", known)
+            yield from self._wishing.fulfil(wish, known)
 
     # --- what is due --------------------------------------------------------------------------
 

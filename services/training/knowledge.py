@@ -125,6 +125,11 @@ class Knowledge:
         if self.window.judged is None:
             self.episodes.come(None)
 
+    def hear_pool(self) -> None:
+        """Take over the first pool where somebody else announced it: history gives one, too."""
+        if self.announced.pool is not None and not self.weighing.blend.members:
+            self.weighing.agree(self.announced.pool)
+
     def grow(self) -> None:
         """Note when the labelled rows had grown enough."""
         self.state.growth = growth.grown(self.state.growth, self.window)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runtime.settings import TrustSettings
+from runtime.settings import TRUSTED_TYPES, TrustSettings
 from services.training.datasets import MEMORY
 
 
@@ -23,3 +23,4 @@ class Settings(TrustSettings):
         description="Most bytes of a dataset's values, 8 for each of its features and 10 columns besides; more rows "
         "than that are sampled. A fit takes a few times as much memory.",
     )
+    trusted_types: str = TRUSTED_TYPES

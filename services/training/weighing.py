@@ -18,7 +18,9 @@ from schemas.messages import Pool
 from schemas.pipeline import Pipeline
 from schemas.pooling import IDENTITY, Calibrator, Task, Weights
 from services.training.domain.blend import Blend
+from services.training.domain.gate import Gate
 from services.training.domain.judged import Judged
+from services.training.domain.referee import Referee
 
 CADENCE = 100
 """Labels between two checkpoints."""
@@ -37,6 +39,7 @@ class Weighing:
 
     Attributes:
         blend: Members, weights, calibrator.
+        referee: Champion and challengers; None under the strategy `blend`.
         covers: Partition of `examples`: offset of the last message that was folded.
     """
 
@@ -46,6 +49,7 @@ class Weighing:
         if given is None and pool is not None:
             given = _own(pool, task)
         self.blend = Blend(task, given)
+        self.referee = _referee(spec, task, given)
         self._number = 0 if given is None else given.number
         self.covers = {} if given is None else dict(given.covers)
         self._labels = 0
@@ -58,6 +62,22 @@ class Weighing:
             self.blend.add(member)
         for member in (each for each in tuple(self.blend.members) if each not in pool.members):
             self.blend.remove(member)
+        self.seat(pool)
+
+    def seat(self, pool: Pool) -> None:
+        """Try the members of a pool against its leader; whoever ruled before may win it back."""
+        if (referee := self.referee) is None:
+            return
+        if referee.champion != pool.leader:
+            before = referee.champion
+            newer = [each for each in referee.trials if each not in (pool.leader, before)]
+            first = [before] if before is not None and before in pool.members else []
+            referee.crown(pool.leader, [*first, *(each for each in newer if each in pool.members)])
+        for each in tuple(referee.trials):
+            if each not in pool.members:
+                referee.leave(each)
+        for each in pool.members:
+            referee.challenge(each)
 
     def take(self, partition: int, offset: int, rows: pa.RecordBatch) -> None:
         """Fold the new rows of a message; one that was folded before the checkpoint changes nothing."""
@@ -68,7 +88,10 @@ class Weighing:
         if b.CORRECTION in rows.schema.names:
             rows = rows.filter(pc.invert(pc.fill_null(rows.column(b.CORRECTION), fill_value=False)))
         labels = rows.column(b.LABEL).to_numpy(zero_copy_only=False).astype(float)
-        self.blend.fold(Judged.of(rows.column(b.MEMBERS), rows.column(b.OUTPUTS), labels))
+        judged = Judged.of(rows.column(b.MEMBERS), rows.column(b.OUTPUTS), labels)
+        if self.referee is not None:
+            self.referee.fold(judged, self.blend.deviation)
+        self.blend.fold(judged)
         self._labels += rows.num_rows
 
     @property
@@ -80,7 +103,19 @@ class Weighing:
         """What is known by now, for the members of a pool, said in a leader's epoch."""
         self._number, self._labels = self._number + 1, 0
         identity: dict[str, Any] = {"model": self._model, "epoch": epoch, "number": self._number}
+        if (referee := self.referee) is not None:
+            tried = {"challengers": referee.challengers, "trials": dict(referee.trials)}
+            identity |= {"champion": referee.champion, **tried}
         return self.blend.checkpoint(**identity, pool=pool.version, covers=dict(self.covers))
+
+
+def _referee(spec: Pipeline, task: Task, given: Weights | None) -> Referee | None:
+    strategy = spec.strategy
+    if strategy.name == "blend":
+        return None
+    gate = Gate()
+    alpha, rows = strategy.alpha or gate.alpha, strategy.max_rows or gate.max_rows
+    return Referee(task, Gate(alpha, rows), given)
 
 
 def newest(log: LogReader, keys: Keys, metrics: Metrics) -> Weights | None:

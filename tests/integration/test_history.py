@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,11 @@ class Rig:
         frame.write_csv(self.folder / name)
         return str(self.folder / name)
 
+    def controller(self) -> Worker:
+        worker = Worker(Training(self.spec, self.store), KafkaCarrier(self.brokers, self.name, "training"))
+        worker.start()
+        return worker
+
     def run(self, *words: str) -> int:
         return run(["bootstrap", *words, "-p", str(self.folder / "pipeline.yaml"), "--brokers", self.brokers])
 
@@ -127,7 +133,8 @@ def test_the_first_model_comes_from_history_and_training_fits_no_other(
         with pytest.raises(SegmentDamaged, match=dataset.log):
             remake(dataset, rig.name, rig.spec.feature_types, rig.store)
 
-        _train(rig, log)
+        worker = rig.controller()
+        train(rig, log, worker)
         assert list(announced(log, rig.store.keys).members) == [1]
         assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
         place = Place("decisions", 0)
@@ -145,8 +152,8 @@ def _damage(rig: Rig, log: str) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
 
 
-def _train(rig: Rig, log: KafkaLog) -> None:
-    """Run a controller on as many labelled rows as a first fit takes, until it has decided."""
+def train(rig: Rig, log: KafkaLog, worker: Worker) -> None:
+    """Give a controller as many labelled rows as a first fit takes, and run it until it has decided."""
     rows = labelled(0, 500)
     rows = rows.append_column("x_mean", rows.column("z"))
     with contextlib.closing(KafkaCarrier(rig.brokers, rig.name, "test")) as way:
@@ -154,12 +161,29 @@ def _train(rig: Rig, log: KafkaLog) -> None:
             way.publish([Outgoing("examples", partition, b.encode(rows), None, passing(10_000 * STEP))])
             rows = rows.slice(0, 0)
         way.confirm()
-    worker = Worker(Training(rig.spec, rig.store), KafkaCarrier(rig.brokers, rig.name, "training"))
-    worker.start()
-    deadline = time.monotonic() + 60
-    while f"{rig.name}/first" not in checkpoint(log).done and time.monotonic() < deadline:
-        worker.step()
+    run_until(worker, lambda: f"{rig.name}/first" in checkpoint(log).done)
     worker._carrier.close()
+
+
+def run_until(worker: Worker, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        worker.step()
+
+
+def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
+    assert rig.run() == 0
+    worker = rig.controller()
+    with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
+        run_until(worker, lambda: checkpoint(log).epoch == 1)
+        assert rig.run(rig.history(ROWS)) == 0
+        train(rig, log, worker)
+        assert list(announced(log, rig.store.keys).members) == [1]
+        assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
+        handler = worker._handler
+        assert isinstance(handler, Training)
+        assert list(handler._known.weighing.blend.members) == [1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from schemas.answers import answer
 from schemas.artefact import MODEL, Dataset, Made, Manifest, model_digest, sha256
@@ -96,7 +97,9 @@ def _through(dataset: Dataset) -> dict[str, int]:
     return {f"{where}/{each}": stop - 1 for each, (_, stop) in dataset.positions.items()}
 
 
-def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) -> Pool:
+def pool_of(
+    member: Member, version: int, cutoff: int, pane: int, epoch: int, strategy: Literal["blend", "champion"] = "blend"
+) -> Pool:
     """The pool in which a member is alone, leads and is watched, from the pane after its newest row on."""
     return Pool(
         model=member.model,
@@ -106,6 +109,7 @@ def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) ->
         anchor=member.version,
         reference_pane=(cutoff // pane + 1) * pane,
         weights={member.version: 1.0},
-        strategy="blend",
+        strategy=strategy,
         epoch=epoch,
+        cause=member.cause,
     )

@@ -111,6 +111,7 @@ def test_the_same_messages_make_the_same_object() -> None:
 
 def test_overlapping_segments_of_two_leaders_are_read_once() -> None:
     store = Store("memory://")
+    made = archive(store)
     for cuts in ((2, 7), (1, 4, 9), (9,)):
         made = archive(store)
         for offset in range(10):

@@ -281,15 +281,6 @@ def test_a_wish_to_retrain_makes_a_fit_now_and_only_once() -> None:
     assert causes.count(("operator", "w1")) + loop.steps().count(("w1", "rejected")) == 1
 
 
-def test_other_wishes_are_refused_with_a_reason() -> None:
-    loop = Loop()
-    loop.start()
-    loop.wish("w1", "pin")
-    loop.run()
-    assert loop.steps() == [("w1", "refused")]
-    assert "not supported yet" in loop.decisions()[0].reason
-
-
 def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
     loop = Loop()
     loop.start()
