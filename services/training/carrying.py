@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing
-from runtime.store import Store
+from runtime.store import NotStored, Store
 from schemas.messages import Member, Scalar
 from schemas.pipeline import Pipeline
 from schemas.task import Target
@@ -27,6 +27,7 @@ from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
 from services.training.saying import Saying
+from services.training.segments import SegmentDamaged
 
 LEAST_ROWS = 50
 """Rows that an operator's fit needs, so that its check means anything."""
@@ -124,7 +125,10 @@ class Carrying:
         if self._budget.spent(at, known.state.fits):
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._suppress(trigger, reason, at, known)]]
-        taken = self._taken(trigger, at, known)
+        try:
+            taken = self._taken(trigger, at, known)
+        except (SegmentDamaged, NotStored) as error:  # the archive, not this service, is to be mended
+            return [[self._wait(trigger, str(error), at, known)]]
         least = LEAST_ROWS if trigger.urgent else 1
         if taken is None or (why := _unusable(taken.rows, least, self._spec.target)):
             return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]

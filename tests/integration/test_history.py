@@ -177,6 +177,8 @@ def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
         handler = worker._handler
         assert isinstance(handler, Training)
         assert list(handler._known.weighing.blend.members) == [1]
+        handler._known.archive.write()
+        assert rig.store.names(f"archive/{rig.name}/examples/log-{log.topic_id('examples')}/0")
 
 
 @pytest.mark.parametrize(
