@@ -110,7 +110,7 @@ class Composing:
     def checkpoint(self, known: Knowledge) -> list[Outgoing]:
         """What the labels taught so far, where there is a pool."""
         pool = known.announced.pool
-        return [] if pool is None else [outgoing(known.weighing.checkpoint(pool, known.state.epoch))]
+        return [] if pool is None else [outgoing(known.weighing.checkpoint(pool, known.state.epoch), self._saying.keys)]
 
     def _follow(self, pool: Pool, known: Knowledge) -> Pool:
         before, state = known.announced.pool, known.state

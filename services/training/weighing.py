@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.metrics import Metrics
 from runtime.ports import LogReader
+from runtime.signing import Keys
 from runtime.weighed import WEIGHTS, Weighed, tail
 from schemas import batch as b
 from schemas.columns import completed
@@ -116,10 +118,10 @@ def _referee(spec: Pipeline, task: Task, given: Weights | None) -> Referee | Non
     return Referee(task, Gate(alpha, rows), given)
 
 
-def newest(log: LogReader) -> Weights | None:
-    """The newest checkpoint on the log."""
-    weighed = Weighed()
-    for message in log.read(WEIGHTS, tail(log), log.end(WEIGHTS)):
+def newest(log: LogReader, keys: Keys, metrics: Metrics) -> Weights | None:
+    """The newest checkpoint on the log that is believed."""
+    weighed = Weighed(keys, metrics)
+    for message in log.read(WEIGHTS, tail(log, keys), log.end(WEIGHTS)):
         weighed.take(message)
     return weighed.newest
 
