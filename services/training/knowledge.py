@@ -145,9 +145,10 @@ class Knowledge:
         if missing := sorted(needed - set(message.batch.schema.names)):  # another definition of the pipeline wrote it
             logger.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
             return 0
+        before = self.window.passed(partition)
         fresh = self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
         rows = message.batch if fresh.all() else message.batch.filter(pa.array(fresh))
-        self.weighing.take(partition, message.offset, rows)
+        self.weighing.take(partition, message.offset, rows, before)
         return int(fresh.sum())
 
 
