@@ -105,7 +105,7 @@ def test_a_changed_byte_in_a_segment_of_a_dataset_is_found_and_named(
 def test_a_damaged_segment_holds_a_fit_up_and_the_decision_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, _ = fitted(Store(f"file://{tmp_path}"), 20_000, monkeypatch)
+    loop, _ = fitted(Store(f"file://{tmp_path}", keys_in_memory()), 20_000, monkeypatch)
     path = loop.store.names("archive")[0]
     (tmp_path / path).write_bytes(b"")
     loop.wish("w2")
@@ -124,7 +124,7 @@ def test_rows_that_the_fit_did_not_have_either_are_not_missed(monkeypatch: pytes
 def test_a_segment_that_is_gone_is_told_when_a_fit_goes_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop, _ = fitted(Store(f"file://{tmp_path}"), 1, monkeypatch)
+    loop, _ = fitted(Store(f"file://{tmp_path}", keys_in_memory()), 1, monkeypatch)
     caplog.clear()
     (tmp_path / loop.store.names("archive")[1]).unlink()
     loop.wish("w2")
