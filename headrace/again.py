@@ -2,8 +2,8 @@
 
 By induction: features are made again from the recorded records; models and episodes from the recorded examples and
 scores; scores and predictions from the features and models made again; examples from those scores and the recorded
-outcomes. When scores and examples are the recorded ones, every step above stood on its own results. Batch boundaries
-and the pool that scored a batch are the recorded ones.
+outcomes. When scores and examples are the recorded ones, every step above stood on its own results. Batch boundaries,
+and the pool and the checkpoint of weights that scored a batch, are the recorded ones.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import pyarrow as pa
 from headrace.following import whole
 from headrace.loop import memory_broker
 from headrace.report import episodes, members, newest_per_key, predictions
-from headrace.ruling import pools, repeat, rule
+from headrace.ruling import pools, repeat, rule, weights
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
 from runtime.model import Model, fetch
 from runtime.ports import Handler, LogReader, Outgoing, Place, Polled
 from runtime.store import Store
+from runtime.weighed import WEIGHTS
 from schemas import batch as b
 from schemas.cloudevents import decode as decode_event
 from schemas.messages import Member
@@ -102,15 +103,18 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
 
 
 def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, load: Load) -> None:
-    """Score the features again, each batch by the pool that the record names."""
-    memory, announcements = MemoryLog(broker, "again"), pools(ruled)
+    """Score the features again, each batch by the pool and the weights that the record names."""
+    memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log)
     for partition in range(memory.partitions("features")):
         handler = Serving(spec, load, Metrics())
-        place, ruling = Place("features", partition), 0
+        place, ruling, number = Place("features", partition), 0, 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]
         list(handler.handle([Polled("models", 0, announced)]))
         for headers, span in _steps(log, Place("scored", partition), memory, (place.topic,)):
+            if headers.weights > number:
+                number = headers.weights
+                list(handler.handle([Polled(WEIGHTS.topic, 0, [checkpoints[number]])]))
             if headers.pool > ruling:
                 ruling = headers.pool
                 list(handler.handle([Polled("models", 0, [announcements[ruling]])]))

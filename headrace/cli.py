@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("headrace.project", "init"),
     "validate": ("headrace.project", "validate"),
     "contract": ("headrace.contract", "contract"),
+    "bootstrap": ("headrace.bootstrap", "bootstrap"),
     "up": ("headrace.up", "up"),
     "replay": ("headrace.replay", "replay"),
     "simulate": ("headrace.simulate", "simulate"),

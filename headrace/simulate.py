@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,8 @@ from rich.progress import track
 from headrace.drift.document import write_all
 from headrace.drift.reading import stories
 from headrace.errors import WrongUse
-from headrace.files import Input, Options, messages, read
-from headrace.loop import PARTITIONS, SOURCES, TURN, Loop, memory_broker
+from headrace.files import Input, Options, digest, messages, read
+from headrace.loop import PARTITIONS, TURN, Loop, memory_broker
 from headrace.options import PIPELINE, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.replay import DelayOption, EveryOption, FileArgument, LabelOption, StartOption, TimeOption
@@ -70,15 +70,21 @@ def simulate(
     output = Output(machine=json)
     frame = read(file)
     inputs = list(messages(frame, spec, options))
-    loop = assemble(spec, Store(artefacts), partitions, trusted_types())
+    name = digest(file, spec, options, partitions)
+    loop = assemble(spec, Store(artefacts), partitions, name, trusted_types())
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
     if episodes is not None:
         write_all(stories(loop.log), spec.pipeline, episodes)
 
 
-def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS, trusted: Sequence[str] = ()) -> Loop:
-    """All services on a new broker in memory; models may hold these types besides those of the list."""
+def assemble(
+    spec: Pipeline, store: Store, partitions: int = PARTITIONS, name: str = "", trusted: Sequence[str] = ()
+) -> Loop:
+    """All services on a new broker in memory; models may hold the trusted types besides those of the list.
+
+    In a store that others use, too, the broker's name keeps their archives apart.
+    """
     load_model = partial(fetch, store, features=spec.feature_types, trusted=trusted)
     return Loop(
         [
@@ -90,18 +96,26 @@ def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS, trusted
             ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,
-        memory_broker(VirtualClock(), partitions),
+        memory_broker(VirtualClock(), partitions, name=name),
     )
 
 
 def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> None:
     """Produce the messages in turns, each followed by a round of all services."""
-    counts = {"events": 0, "labels": 0}
+    for _ in turns(loop, spec, inputs):
+        pass
+
+
+def turns(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> Iterator[None]:
+    """The same, turn by turn."""
+    counts, sources = {"events": 0, "labels": 0}, loop.log.partitions("events")
     for number, each in enumerate(inputs, 1):
         turn = crc32(each.key) if spec.events.entity else counts[each.kind]
         counts[each.kind] += 1
-        loop.say(each.kind, turn % SOURCES, each.value, each.key)
+        loop.say(each.kind, turn % sources, each.value, each.key)
         loop.clock.advance(1 / RATE)
         if number % TURN == 0:
             loop.settle()
+            yield
     loop.settle()
+    yield

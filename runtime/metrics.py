@@ -48,6 +48,12 @@ class Metrics:
         )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
+        self.unarchived = Gauge(
+            "headrace_unarchived_seconds",
+            "Age of the oldest message of examples that is not archived",
+            registry=self.registry,
+        )
+        self.lost = self._counter("headrace_lost_messages", "Messages of examples deleted before they were archived")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
         self.stuck = Gauge(

@@ -81,6 +81,21 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._away(f"cannot read {path}", error) from error
 
+    def names(self, folder: str) -> list[str]:
+        """Paths of all objects below a folder, sorted; none for a folder that is not there.
+
+        Raises:
+            NotStored: The path leads out of the store.
+            Transient: The store is away.
+        """
+        try:
+            found = obstore.list(self._store, _confined(folder))
+            return sorted(each["path"] for part in found for each in part)
+        except FileNotFoundError:
+            return []
+        except (BaseError, OSError) as error:
+            raise self._away(f"cannot list {folder}", error) from error
+
     def _away(self, what: str, error: Exception) -> Transient:
         return Transient(f"artefact store {self.url}: {what}: {_first_line(error)}; HEADRACE_ARTEFACTS names the store")
 

@@ -48,12 +48,24 @@ class Quarantine(NamedTuple):
     source: int | None = None
 
 
-class Dataset(_Closed):
-    """The rows of a fit, such that anyone with the log can make them again.
+class Sampling(_Closed):
+    """How few rows were chosen from many: the newest ones, and of those before them the ones with the least hashes.
 
-    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff`, without those in quarantine,
-    each event once, in the order of (label time, source, position, row), and of these the newest `rows`: they hash to
-    `digest`.
+    The hash of a row is SplitMix64 over its identity and the seed (services/training/domain/sampling.py).
+    """
+
+    newest: int = Field(ge=0, description="The newest rows, all taken.")
+    older: int = Field(ge=1, description="Rows before those.")
+    seed: int = Field(ge=0, description="Seed of the hash.")
+    of: int = Field(ge=1, description="Rows that it was chosen from, copies counted.")
+
+
+class Dataset(_Closed):
+    """The rows of a fit, such that anyone with the log or its archive can make them again.
+
+    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff` and not below `since`, without
+    those in quarantine, each event once with its highest revision, in the order of (label time, source, position, row),
+    and of these the newest `rows`, or what `sampling` chooses: they hash to `digest`.
     """
 
     positions: dict[int, tuple[int, int]] = Field(description="Partition of `examples`: offsets [from, to).")
@@ -62,6 +74,10 @@ class Dataset(_Closed):
     label_cutoff: int = Field(description="Label time of the newest row, epoch ms.")
     digest: str = Field(pattern=SHA256, description="SHA-256 over identity, label and features of the rows.")
     quarantined: tuple[Quarantine, ...] = Field(default=(), description="Bad data that was left out.")
+    log: str = Field(default="", description="Id of the topic `examples`, or name of the history that was loaded.")
+    selection: str = Field(default="", description="What was asked for: rows, a duration, all or mixed.")
+    since: int | None = Field(default=None, description="Least label time that counts, epoch ms; null for all.")
+    sampling: Sampling | None = Field(default=None, description="How rows were chosen where there were too many.")
 
 
 class Made(NamedTuple):

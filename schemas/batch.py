@@ -110,6 +110,7 @@ class Headers(msgspec.Struct, frozen=True, omit_defaults=True):
         watermarks: Source: what this writer says of its own sources.
         rejects: Source: the rows refused at the door.
         pool: Version of the model pool that scored the rows, 0 for none.
+        weights: Number of the checkpoint on `weights` that ruled, 0 for the pool's own.
         panes: Drift counts: panes up to which the counts are complete, first and last index.
     """
 
@@ -123,6 +124,7 @@ class Headers(msgspec.Struct, frozen=True, omit_defaults=True):
     watermarks: dict[int, Watermark] = {}
     rejects: dict[int, list[Reject]] = {}
     pool: int = 0
+    weights: int = 0
     panes: tuple[int, int] | None = None
 
     @property

@@ -242,9 +242,20 @@ class Pool(Message):
     weights: dict[int, float] = Field(description="Weight of each member at this moment, sum 1.")
     strategy: Literal["blend", "champion"] = Field(description="How outputs become one.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+    pinned: int | None = Field(
+        default=None, description="Version of the member that answers alone on an operator's wish; null for none."
+    )
+    cause: Cause | None = Field(default=None, description="What it was composed anew for; null in old messages.")
+
+    @property
+    def alone(self) -> int | None:
+        """The member whose output is the prediction, None where all members' outputs become one."""
+        return self.leader if self.pinned is None and self.strategy == "champion" else self.pinned
 
     @model_validator(mode="after")
     def _speaks_of_its_members(self) -> Self:
+        if self.pinned is not None and self.pinned not in self.members:
+            raise ValueError("who is pinned must be a member")
         if not {self.leader, self.anchor} <= set(self.members):
             raise ValueError("leader and anchor must be members")
         if self.weights.keys() != set(self.members):
@@ -272,6 +283,13 @@ Step = Literal[
     "skewed",
     "quarantined",
     "released",
+    "recalled",
+    "promoted",
+    "pinned",
+    "evicted",
+    "rolled_back",
+    "frozen",
+    "unfrozen",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]

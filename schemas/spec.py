@@ -18,12 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from schemas.checks import compiled, contradictions, windowed
-from schemas.quantities import Duration, PositiveDuration, Rate, RateText
+from schemas.quantities import Duration, PositiveDuration, Rate, RateText, duration, milliseconds, positive
 from schemas.task import ESTIMATORS, METRICS, MOST_CLASSES, Target, Task
 
 DAY = 86_400_000
@@ -206,43 +207,102 @@ class DriftSpec(Spec):
     )
 
 
+class Mixed(Spec):
+    """Rows of all times: the newest half of so many, and as many of all that are older."""
+
+    mixed: int = Field(description="Rows: the newest half, and a uniform sample of the older ones.")
+
+
+LEAST_ROWS = 20
+ROWS = (
+    "write a number of rows such as 20000, a duration such as 7d, `all`, or {mixed: 20000}; "
+    f"{LEAST_ROWS} rows are the least"
+)
+
+
+def _rows(value: object) -> object:
+    """Rows as people write them; a duration comes out in its largest unit."""
+    mixed = isinstance(value, dict) and set(value) == {"mixed"}
+    count = value["mixed"] if mixed else value  # type: ignore[index]
+    if isinstance(value, Mixed) or value == "all" or (type(count) is int and count >= LEAST_ROWS):
+        return value
+    try:
+        return duration(positive(milliseconds(value)))
+    except ValueError:
+        raise ValueError(ROWS) from None
+
+
+Rows = Annotated[
+    int | str | Mixed,
+    BeforeValidator(_rows),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEAST_ROWS},
+                {"type": "string", "pattern": r"^(all|\d+\s*(ms|s|m|h|d))$"},
+                {
+                    "type": "object",
+                    "properties": {"mixed": {"type": "integer", "minimum": LEAST_ROWS}},
+                    "required": ["mixed"],
+                    "additionalProperties": False,
+                },
+            ],
+            "examples": [20000, "7d", "all", {"mixed": 20000}],
+        }
+    ),
+]
+
+
 class TrainingSpec(Spec):
     """When a model is fitted and on how much."""
 
     min_rows: int = Field(default=2_000, ge=20, description="Labelled rows for the first fit.")
-    window: int = Field(default=20_000, ge=20, strict=True, description="Newest labelled rows of a fit.")
+    window: Rows = Field(
+        default=20_000,
+        description=(
+            "Labelled rows of a fit: the newest so many; those of a duration; `all`; or {mixed: rows}, the newest half "
+            "of so many and a uniform sample of the older ones."
+        ),
+    )
     cooldown: Duration = Field(default=600_000, description="Rest between two fits.")
     fits: RateText = Field(default=Rate(count=24, per_ms=DAY), description="Most fits.")
 
-    @field_validator("window", mode="before")
-    @classmethod
-    def _only_rows(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise later(f"training.window {value!r}", "write a number of rows, such as 20000")
-        return value
-
     @model_validator(mode="after")
     def _window_holds_the_minimum(self) -> Self:
-        if self.window < self.min_rows:
-            raise ValueError(f"window ({self.window}) must not be below min_rows ({self.min_rows})")
+        rows = self.window.mixed if isinstance(self.window, Mixed) else self.window
+        if isinstance(rows, int) and rows < self.min_rows:
+            raise ValueError(f"window ({rows}) must not be below min_rows ({self.min_rows})")
         return self
 
 
 class StrategySpec(Spec):
-    """How the members' outputs become one prediction; only one member so far."""
+    """How the members' outputs become one prediction."""
 
-    name: Literal["blend", "champion"] = Field(default="blend", description="Only `blend` so far.")
-    members: int = Field(default=1, ge=1, description="Most members of the pool; only 1 so far.")
-    alpha: float | None = Field(default=None, description="For `champion`: not supported yet.")
-    max_rows: int | None = Field(default=None, description="For `champion`: not supported yet.")
+    name: Literal["blend", "champion"] = Field(
+        default="blend", description="`blend`: all answer, by the weight that labels give them; `champion`: one rules."
+    )
+    members: int = Field(
+        default=6,
+        ge=1,
+        le=64,
+        description="Most members of the pool; with 1 each fit replaces the one before.",
+    )
+    alpha: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="For `champion`: most wrong promotions, as a share; absent: 0.05.",
+    )
+    max_rows: int | None = Field(
+        default=None, ge=100, description="For `champion`: rows after which a challenger is given up; absent: 20000."
+    )
 
     @model_validator(mode="after")
-    def _only_one_member(self) -> Self:
-        mend = "write {name: blend, members: 1} or leave the block out"
-        if self.name != "blend" or self.alpha is not None or self.max_rows is not None:
-            raise later("strategy champion", mend)
-        if self.members != 1:
-            raise later(f"a blend of {self.members} members", mend)
+    def _fits_its_name(self) -> Self:
+        if self.name == "blend" and (self.alpha is not None or self.max_rows is not None):
+            raise ValueError("alpha and max_rows are for champion: remove them, or write `name: champion`")
+        if self.name == "champion" and self.members == 1:
+            raise ValueError("champion needs a challenger beside the champion: write `members: 2` or more")
         return self
 
 

@@ -16,8 +16,8 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store = Store(settings.artefacts)
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
-    trusted = names(settings.trusted_types)
-    return [context.worker(Training(context.spec, store, context.metrics, settings.cloudevents, trusted), carrier)]
+    form, memory, trusted = settings.cloudevents, settings.dataset_bytes, names(settings.trusted_types)
+    return [context.worker(Training(context.spec, store, context.metrics, form, memory, trusted), carrier)]
 
 
 def main() -> None:

@@ -76,15 +76,18 @@ class Fitter:
 
     def _reference(self, candidate: Candidate) -> bytes:
         """What the fit's world looked like."""
-        older, held_out = parts(candidate.rows)
+        older, held_out = parts(candidate.taken.rows)
         types, drift = self._spec.feature_types, self._spec.drift
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
         return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()
 
     def _in_service(self, announced: Announced) -> Model | None:
-        """The model that leads; None where there is none or its artefact is unusable (serving has refused it then)."""
+        """The model that a fit would replace, so that it must not be worse; None where labels decide between them.
+
+        None too where its artefact is unusable (serving has refused it then).
+        """
         member = None if announced.pool is None else announced.members.get(announced.pool.leader)
-        if member is None:
+        if member is None or self._spec.strategy.members > 1:
             return None
         if self._ruling is None or self._ruling.version != member.version:
             try:

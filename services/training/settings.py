@@ -1,11 +1,20 @@
-"""Settings of training: what every service has."""
+"""Settings of training: what every service has, and how large a dataset may be."""
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from runtime.settings import TRUSTED_TYPES, ServiceSettings
+from services.training.datasets import MEMORY
 
 
 class Settings(ServiceSettings):
     """Settings of the training service."""
 
     trusted_types: str = TRUSTED_TYPES
+    dataset_bytes: int = Field(
+        MEMORY,
+        ge=1 << 20,
+        description="Most bytes of a dataset's values, 8 for each of its features and 10 columns besides; more rows "
+        "than that are sampled. A fit takes a few times as much memory.",
+    )

@@ -33,6 +33,8 @@ from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import remembered
+from services.training.domain.taking import Taken
 
 PARTITIONS = 4
 CHUNK, SEED = 2_000, 5
@@ -138,7 +140,9 @@ def model(spec: Pipeline, store: Store, learned: Sequence[Portion]) -> Portion:
     """The announcement of a model that was fitted on the examples of some portions."""
     rows = undisturbed(spec, store, learned)
     made = fit(Recipe(spec.model.estimator, spec.model.params), rows, spec.feature_types, 1, spec.metric, None)
-    candidate = Candidate(1, Cause(kind="first", id="c1"), 1, rows, {0: (0, 1)}, made)
+    candidate = Candidate(
+        1, Cause(kind="first", id="c1"), 1, Taken(remembered(rows, list(spec.features), 0, 0, 0)), made
+    )
     manifest = manifest_of(spec, candidate, libraries())
     member = member_of(save(store, directory(manifest), made.estimator, made.warm_up, manifest), epoch=1)
     said = []

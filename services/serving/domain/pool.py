@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.messages import Pool
+from schemas.pooling import IDENTITY, Calibrator, Weights, mix
 from schemas.task import BINARY, Target, shaped
 
 Vector = npt.NDArray[np.float64]
@@ -22,34 +24,65 @@ class Scorer(Protocol):
         """The output for each row, shape (rows,) for one number per row, else (rows, K)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServedPool:
     """A pool whose members are loaded: immutable, so that whoever holds it never sees two versions mixed.
 
     Attributes:
         announced: What training said.
-        models: The members' models, in the order of `announced.members`.
+        models: Each member's model.
+        target: What is predicted.
+        ruling: The newest checkpoint of its weights, or of the pool before it; None before the first.
     """
 
     announced: Pool
-    models: tuple[Scorer, ...]
+    models: dict[int, Scorer]
+    target: Target = BINARY
+    ruling: Weights | None = None
 
     @property
     def version(self) -> int:
         """Version of the pool."""
         return self.announced.version
 
+    @property
+    def number(self) -> int:
+        """Number of the checkpoint that rules, 0 for the pool's own weights."""
+        return 0 if self.ruling is None or self.announced.alone is not None else self.ruling.number
+
+    @cached_property
+    def members(self) -> tuple[int, ...]:
+        """The members in the order of their outputs: the anchor first, then the others ascending."""
+        anchor = self.announced.anchor
+        return (anchor, *sorted(each for each in self.announced.members if each != anchor))
+
+    def ruled(self, ruling: Weights | None) -> ServedPool:
+        """The same pool under another checkpoint."""
+        return replace(self, ruling=ruling)
+
     def outputs(self, batch: pa.RecordBatch) -> Vector:
         """Each member's output for each row, shape (rows, members, K)."""
-        given = [model.score(batch) for model in self.models]
-        return np.stack([each if each.ndim > 1 else each[:, None] for each in given], axis=1)
+        scores = [self.models[each].score(batch) for each in self.members]
+        return np.stack([each[:, None] if each.ndim == 1 else each for each in scores], axis=1)
 
-    def blend(self, outputs: Vector) -> Vector:
-        """One output per row, shape (rows, K): the weighted mean of the members' outputs."""
-        if len(self.models) == 1:
-            return outputs[:, 0]
-        weights = np.array([self.announced.weights.get(member, 0.0) for member in self.announced.members])
-        return np.einsum("rmk,m->rk", outputs, weights / weights.sum())  # type: ignore[no-any-return]
+    def answers(self, outputs: Vector) -> Vector:
+        """One output per row, shape (rows, K): what the strategy makes of those of the members."""
+        alone = self.announced.alone
+        if alone is not None:
+            return np.asarray(outputs[:, self.members.index(alone)])
+        mixed = mix(self.target.task, outputs, self._weights, self._calibrator)
+        return mixed if mixed.ndim > 1 else mixed[:, None]
+
+    @cached_property
+    def _weights(self) -> Vector:
+        """A checkpoint of the pool before rules with its calibrator alone: it does not know the new member."""
+        if self.ruling is not None and self.ruling.pool == self.version:
+            return self.ruling.weights(self.members)
+        return np.array([self.announced.weights[each] for each in self.members])
+
+    @cached_property
+    def _calibrator(self) -> Calibrator:
+        return Calibrator(IDENTITY[self.target.task]) if self.ruling is None else self.ruling.calibrator
 
 
 def scored(features: pa.RecordBatch, pool: ServedPool | None, target: Target = BINARY) -> pa.RecordBatch:
@@ -59,13 +92,13 @@ def scored(features: pa.RecordBatch, pool: ServedPool | None, target: Target = B
         added = [pa.nulls(rows, kind) for _, kind in target.scored]
     else:
         outputs = pool.outputs(features)
-        blended = pool.blend(outputs)
+        answers = pool.answers(outputs)
         added = [
-            pa.array(target.predictions(shaped(blended, target.width)), pa.float64()),
+            pa.array(target.predictions(shaped(answers, target.width)), pa.float64()),
             pa.array(np.full(rows, pool.version, np.int64)),
-            _lists(np.tile(np.array(pool.announced.members, np.int32), rows), rows),
+            _lists(np.tile(np.array(pool.members, np.int32), rows), rows),
             _lists(outputs.ravel(), rows),
-            *([_lists(blended.ravel(), rows)] if target.width > 1 else []),
+            *([_lists(answers.ravel(), rows)] if target.width > 1 else []),
         ]
     names = [*features.schema.names, *(name for name, _ in target.scored)]
     return pa.RecordBatch.from_arrays([*features.columns, *added], names=names)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from schemas.checks import several_owners, windowed
 from schemas.pipeline import Pipeline, PipelineError, load, parse, template
 from schemas.quantities import Rate, milliseconds, rate
+from schemas.spec import Mixed
 from schemas.windows import AGGREGATES
 
 SMALL = """\
@@ -110,14 +111,20 @@ def test_defaults_are_those_of_the_design() -> None:
         ("metric: log_loss", "metric: brier"),
         ("name: blend, members: 1", "name: champion, alpha: 0.05"),
         ("members: 1", "members: 6"),
-        ("window: 20000", "window: all"),
-        ("window: 20000", "window: 30d"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str) -> None:
     message = refused(old, new)
     assert "not supported yet" in message
     assert message.startswith(f"p.yaml:{line_of(old)}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [("500000", 500_000), ("all", "all"), ("720h", "30d"), ("{mixed: 20000}", Mixed(mixed=20_000))],
+)
+def test_the_rows_of_a_fit_are_so_many_of_a_duration_all_or_mixed(text: str, means: object) -> None:
+    assert parse(WHOLE.replace("window: 20000", f"window: {text}")).training.window == means
 
 
 @pytest.mark.parametrize(
@@ -154,6 +161,10 @@ def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str)
         ("{type: category}", "{type: category, max: 3}", "min and max are for number"),
         ("cooldown: 10m", "min_rows: 5", "'min_rows' is there twice"),
         ("window: 20000", "window: 1000", "window (1000) must not be below min_rows (2000)"),
+        ("window: 20000", "window: {mixed: 1000}", "window (1000) must not be below min_rows (2000)"),
+        ("window: 20000", "window: {newest: 5}", "training.window: write a number of rows such as 20000, a duration"),
+        ("window: 20000", "window: 10", "20 rows are the least"),
+        ("window: 20000", "window: 0s", "a duration such as 7d, `all`, or {mixed: 20000}"),
         ("training:", "training: [", "is not valid YAML"),
         ("params: {max_iter: 200}", "params: {max_iter: .nan}", "finite"),
         ("hour: extract(hour from observed_at)", "hour: 3", "is not a SQL expression"),

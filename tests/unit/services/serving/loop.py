@@ -11,16 +11,20 @@ from runtime.memory import MemoryBroker, MemoryCarrier
 from runtime.model import fetch, libraries, save
 from runtime.ports import Message, Place
 from runtime.store import Store
+from runtime.weighed import outgoing
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Cause, Decision, Member, Pool, Prediction
 from schemas.messages import Message as Said
 from schemas.pipeline import Pipeline
+from schemas.pooling import Weights
 from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import remembered
+from services.training.domain.taking import Taken
 from tests.unit.services.training.loop import labelled, spec
 
 T = TypeVar("T", bound=Said)
@@ -31,9 +35,10 @@ __all__ = ["Loop", "artefact", "features", "pool", "spec"]
 def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool = False) -> Member:
     """A real model in the store, and its announcement."""
     rows = labelled(0, 200, turned=turned)
+    placed = remembered(rows, list(pipeline.features), 0, 0, 0)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(placed), made)
     manifest = manifest_of(pipeline, candidate, libraries())
     stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
     return member_of(stored, epoch=1)
@@ -57,7 +62,7 @@ class Loop:
         self, pipeline: Pipeline | None = None, partitions: int = 1, form: cloudevents.Form = "structured"
     ) -> None:
         names = ("features", "scored", "predictions", "dead-letters")
-        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "decisions": 1})
+        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "weights": 1, "decisions": 1})
         self.spec, self.store, self.form = pipeline or spec(), Store("memory://"), form
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
@@ -96,6 +101,10 @@ class Loop:
         member = artefact(self.store, self.spec, version, turned=turned)
         self.say(member, pool(member))
         return member
+
+    def weigh(self, weights: Weights) -> None:
+        told = outgoing(weights)
+        self.broker.append(Place(told.topic, told.partition), told.value, told.key)
 
     def log(self, topic: str, partition: int = 0) -> list[Message]:
         return [message for message in self.broker.log(Place(topic, partition)) if message is not None]

@@ -24,9 +24,10 @@ from services.training.domain.announcements import Candidate, directory, manifes
 from services.training.domain.check import judge, losses
 from services.training.domain.estimators import NotInstalled, Recipe, Refused
 from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
-from services.training.domain.rows import content_digest
+from services.training.domain.rows import content_digest, remembered
+from services.training.domain.taking import Taken
 from services.training.fitter import Fitter
-from tests.unit.services.training.loop import SPEC, labelled
+from tests.unit.services.training.loop import labelled
 
 SEVERAL = Target("multiclass", ("low", "middle", "high", "never"))
 NUMBER = Target("regression")
@@ -39,16 +40,27 @@ class Unstorable(BayesianRidge):  # type: ignore[misc]  # it has no types
     """An estimator of a package that nobody has called safe."""
 
 
+PIPELINE = """
+pipeline: shop
+task: TASK
+events: {id: id, fields: {x: {type: number, nullable: true}, z: {type: number}, colour: {type: category}}}
+labels: {id: id, field: good, type: KIND, horizon: 24h}
+features: {x: x, z: z, colour: colour}
+model: {estimator: ESTIMATOR}
+"""
+KINDS = {
+    "binary": "boolean",
+    "multiclass": f"category, values: [{', '.join(SEVERAL.names)}]",
+    "regression": "number",
+}
+
+
 def spec(target: Target, estimator: str) -> Pipeline:
-    text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", "{}").replace("FITS", "5 per 1d")
-    kinds = {
-        "binary": "boolean",
-        "multiclass": f"category, values: [{', '.join(SEVERAL.names)}]",
-        "regression": "number",
-    }
-    return parse(
-        text.replace("task: binary", f"task: {target.task}").replace("type: boolean", f"type: {kinds[target.task]}")
-    )
+    words = {"TASK": target.task, "KIND": KINDS[target.task], "ESTIMATOR": estimator}
+    text = PIPELINE
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return parse(text)
 
 
 TYPES = spec(BINARY, "sgd").feature_types
@@ -76,7 +88,9 @@ def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -
 def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(target: Target, estimator: str) -> None:
     made, pipeline, store = fitted(target, estimator), spec(target, estimator), Store("memory://")
     assert made.verdict.accepted, made.verdict
-    candidate = Candidate(1, Cause(kind="first", id="c"), 1, dataset(target), {0: (0, 9)}, made)
+    candidate = Candidate(
+        1, Cause(kind="first", id="c"), 1, Taken(remembered(dataset(target), list(TYPES), 0, 0, 0)), made
+    )
     manifest = manifest_of(pipeline, candidate, {})
     stored = Manifest.model_validate_json(save(store, directory(manifest), made.estimator, made.warm_up, manifest))
     files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}

@@ -11,8 +11,9 @@ from runtime.ports import Place
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
-from schemas.artefact import MANIFEST, Manifest
-from services.training.domain.rows import again, content_digest, remembered
+from schemas.artefact import MANIFEST, Dataset, Manifest
+from services.training.domain.rows import content_digest, remembered
+from services.training.domain.taking import remake
 from services.training.handler import Training
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
 
@@ -39,6 +40,12 @@ def reread(loop: Loop) -> pa.RecordBatch:
             assert message is not None
             parts.append(remembered(b.decode(message.value), list(loop.spec.features), partition, message.offset, 0))
     return pa.concat_batches(parts)
+
+
+def made_again(loop: Loop, dataset: Dataset) -> pa.RecordBatch:
+    rows = remake(dataset, lambda _: [reread(loop)], list(loop.spec.features))
+    assert rows is not None
+    return rows
 
 
 def test_nothing_is_fitted_before_the_least_number_of_rows_is_there() -> None:
@@ -75,7 +82,7 @@ def test_the_rows_of_a_dataset_are_found_again_by_their_positions(estimator: str
     loop.start()
     first_fit(loop)
     dataset = manifest(loop).dataset
-    rows = again(reread(loop), dataset)
+    rows = made_again(loop, dataset)
     assert rows.num_rows == dataset.rows == 200
     assert content_digest(rows, loop.spec.feature_types) == dataset.digest
 
@@ -108,7 +115,7 @@ def test_a_row_that_comes_after_its_time_is_found_again_too() -> None:
     loop.run()
     dataset = manifest(loop).dataset
     assert dataset.rows == 200
-    assert content_digest(again(reread(loop), dataset), loop.spec.feature_types) == dataset.digest
+    assert content_digest(made_again(loop, dataset), loop.spec.feature_types) == dataset.digest
 
 
 def test_copies_of_a_row_count_once() -> None:
@@ -323,7 +330,7 @@ def test_old_rows_are_forgotten_and_a_restart_reads_only_what_is_remembered() ->
     loop.run()
     handler = worker._handler
     assert isinstance(handler, Training)
-    rows = handler._window.rows
+    rows = handler._known.window.rows
     assert rows is not None
     assert 400 <= rows.num_rows <= 840
 
