@@ -91,7 +91,7 @@ def test_the_model_knows_more_than_the_labels_alone_tell(small: tuple[Pipeline, 
     label = examples(loop.log).get_column("_label").to_numpy()
     if pipeline.task == "regression":
         assert told.rmse is not None
-        assert told.rmse < 0.8 * label.std()
+        assert told.rmse < 0.95 * label.std()
         assert (told.accuracy, told.log_loss) == (None, None)
         assert all(point.rmse is not None for point in told.curve)
     else:
