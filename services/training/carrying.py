@@ -50,7 +50,7 @@ class Carrying:
         composing: Composes the pool.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters.
+        WrongSetup: The estimator is not there, or does not take the parameters.
     """
 
     def __init__(
