@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import drift_streams as streams
 from benchmarks.drift_judged import SECOND, certain, episodes, found
 from schemas.bins import LOSS
-from schemas.predictions import THRESHOLD, log_losses
+from schemas.task import THRESHOLD, log_losses
 
 Floats = npt.NDArray[np.float64]
 Rows = tuple[Floats, Floats]

@@ -43,6 +43,8 @@ def column(frame: pl.DataFrame, name: str, field: FieldSpec, wanted_for: str) ->
 
 
 def _number(values: pl.Series) -> pl.Series:
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
     return values.cast(pl.Float64, strict=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ import polars as pl
 
 from headrace.errors import WrongUse
 from headrace.rows import Input, Options, messages
+from schemas.pipeline import Pipeline
 
-__all__ = ["Input", "Options", "messages", "read"]
+__all__ = ["Input", "Options", "digest", "messages", "read"]
 
 
 def read(path: Path) -> pl.DataFrame:
@@ -36,6 +38,13 @@ def read(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise WrongUse(f"{path}: holds no rows")
     return frame
+
+
+def digest(file: Path, spec: Pipeline, options: Options, partitions: int) -> str:
+    """What stands for a stream: the same file, specification and options make the same one."""
+    state = hashlib.sha256(file.read_bytes())
+    state.update(repr((spec.digest, options, partitions)).encode())
+    return state.hexdigest()[:16]
 
 
 def _first_line(error: Exception) -> str:

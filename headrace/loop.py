@@ -17,10 +17,12 @@ TURN = 400
 """Messages between two rounds of the services: how far they may lag behind the stream."""
 
 
-def memory_broker(clock: VirtualClock, partitions: int = PARTITIONS, sources: int = SOURCES) -> MemoryBroker:
-    """A broker with all topics of the map."""
+def memory_broker(
+    clock: VirtualClock, partitions: int = PARTITIONS, sources: int = SOURCES, name: str = ""
+) -> MemoryBroker:
+    """A broker with all topics of the map; brokers of other names are other logs."""
     counts = {"P": partitions, "any": sources, "one": 1}
-    return MemoryBroker({topic.name: counts[topic.partitions] for topic in TOPICS}, clock)
+    return MemoryBroker({topic.name: counts[topic.partitions] for topic in TOPICS}, clock, name)
 
 
 class Loop:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from headrace import score
 from headrace.drift.reading import advice
 from headrace.following import places, whole
 from runtime.fold import Fold
@@ -22,7 +23,6 @@ from schemas import batch as b
 from schemas.cloudevents import decode as decode_event
 from schemas.messages import DriftEpisode, Member
 from schemas.messages import Message as Fact
-from schemas.predictions import THRESHOLD
 
 BUCKETS = 60
 """Points of the curve."""
@@ -32,11 +32,12 @@ COLUMNS = ["_label_time", b.SOURCE, b.POSITION, b.ROW, b.TIME, "_prediction", "_
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stretch of the metric's curve: `rows` judged rows that end at row `until`."""
+    """A stretch of the metric's curve: `rows` judged rows that end at row `until`; in regression it has an rmse."""
 
     until: int
     rows: int
-    accuracy: float
+    accuracy: float | None
+    rmse: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,15 @@ class Report:
         examples: Labelled rows.
         judged: Labelled rows that had been predicted by a model.
         dead_letters: Messages refused.
-        accuracy: Prequential: share of judged rows whose class was predicted at p >= .5; None without any.
-        log_loss: Prequential, natural logarithm; None without any.
-        curve: Accuracy along the judged rows, in order of their labels.
+        accuracy: Prequential: share of judged rows whose class was the prediction; None without any, and in regression.
+        log_loss: Prequential, natural logarithm; likewise.
+        curve: Accuracy or rmse along the judged rows, in order of their labels.
         members: Fits that were announced, oldest first.
         episodes: Drift episodes, by opening.
         swaps: Judged row at which each pool first answered.
         advice: What the judge of drift says of how it is set.
+        rmse: Prequential root of the mean squared error; None without any, and where there are classes.
+        mae: Prequential mean error without its sign; likewise.
     """
 
     events: int
@@ -70,6 +73,8 @@ class Report:
     episodes: list[dict[str, Any]]
     swaps: dict[int, int]
     advice: list[str]
+    rmse: float | None = None
+    mae: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -80,20 +85,24 @@ def report(log: LogReader) -> Report:
     """Tell the run whose log this is."""
     rows = examples(log)
     judged = rows.filter(pl.col("_prediction").is_not_null())
-    right = (judged["_prediction"] >= THRESHOLD).cast(pl.Int8) == judged["_label"] if judged.height else pl.Series([])
+    first, second = score.judged(judged) if judged.height else (np.empty(0), np.empty(0))
+    regression = score.is_regression(rows)
+    figures = score.figures(len(first), float(first.sum()), float(second.sum()), regression=regression)
     return Report(
         events=sum(batch.num_rows for batch in batches(log, "records")),
         predictions=distinct_predictions(log),
         examples=rows.height,
         judged=judged.height,
         dead_letters=count(log, "dead-letters"),
-        accuracy=float(right.mean()) if judged.height else None,  # type: ignore[arg-type]
-        log_loss=_log_loss(judged),
-        curve=_curve(right.to_numpy()),
+        accuracy=figures.accuracy,
+        log_loss=figures.log_loss,
+        curve=_curve(second if regression else first, regression=regression),
         members=members(log),
         episodes=episodes(log),
         swaps=_swaps(judged),
         advice=advice(log),
+        rmse=figures.rmse,
+        mae=figures.mae,
     )
 
 
@@ -106,11 +115,15 @@ def batches(log: LogReader, topic: str) -> Iterator[pa.RecordBatch]:
 
 
 def examples(log: LogReader) -> pl.DataFrame:
-    """The labelled rows in the order of their labels, columns COLUMNS; an event id counts once."""
+    """The labelled rows in the order of their labels, an event once; COLUMNS, of several classes `_probabilities`."""
     messages = (message for _, message in whole(log, "examples"))
-    parts = [pl.DataFrame(b.decode(message.value)).select(*COLUMNS, b.EVENT_ID) for message in messages]
+    parts = [_columns(pl.DataFrame(b.decode(message.value))) for message in messages]
     rows = pl.concat(parts) if parts else _nothing()
     return rows.unique(b.EVENT_ID, keep="first", maintain_order=True).sort("_label_time", b.SOURCE, b.POSITION, b.ROW)
+
+
+def _columns(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(*COLUMNS, b.EVENT_ID, *(each for each in (b.PROBABILITIES,) if each in rows.columns))
 
 
 def newest_per_key(log: LogReader, place: Place) -> list[Message]:
@@ -156,16 +169,12 @@ def _nothing() -> pl.DataFrame:
     return pl.DataFrame(schema={name: types.get(name, pl.Int64()) for name in [*COLUMNS, b.EVENT_ID]})
 
 
-def _log_loss(judged: pl.DataFrame) -> float | None:
-    if not judged.height:
-        return None
-    p = judged["_prediction"].to_numpy().clip(1e-15, 1 - 1e-15)
-    return float(-np.mean(np.log(np.where(judged["_label"].to_numpy() == 1, p, 1 - p))))
-
-
-def _curve(right: Any) -> list[Point]:
-    ends = np.unique(np.linspace(0, len(right), BUCKETS + 1).astype(int)).tolist()
-    return [Point(end, end - start, float(np.mean(right[start:end]))) for start, end in pairwise(ends)]
+def _curve(values: Any, *, regression: bool) -> list[Point]:
+    ends = np.unique(np.linspace(0, len(values), BUCKETS + 1).astype(int)).tolist()
+    means = [(end, end - start, float(np.mean(values[start:end]))) for start, end in pairwise(ends)]
+    if regression:
+        return [Point(end, rows, None, float(np.sqrt(mean))) for end, rows, mean in means]
+    return [Point(end, rows, mean) for end, rows, mean in means]
 
 
 def _swaps(judged: pl.DataFrame) -> dict[int, int]:

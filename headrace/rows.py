@@ -182,7 +182,8 @@ def _labels(
     if labels.revision is not None:  # a file holds one label of each row
         columns.append(pl.Series(labels.revision, np.zeros(frame.height, np.int64)))
     values = column(frame, source, spec.label_fields[labels.field], f"the label {labels.field!r}")
-    _refuse_unknown_classes(values, spec)
+    if spec.classes:
+        _refuse_unknown_classes(values, spec)
     table = pl.DataFrame([*columns, values.alias(labels.field)])
     order = np.lexsort((np.arange(frame.height), due if known is None else known, due))
     order = order[values.is_not_null().to_numpy()[order]]

@@ -6,24 +6,74 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from schemas import batch as b
-from schemas.predictions import THRESHOLD
+from schemas.task import THRESHOLD
 
 RECENT = 1_000
 REMEMBERED = 200_000
 """Rows whose identity is kept, to leave out copies that a crash wrote again."""
 LEAST = 1e-15
 
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Scores of some judged rows; None where there are none."""
+    """Scores of some judged rows; None where there are none, or where the task has no such score.
+
+    Attributes:
+        rows: How many.
+        accuracy: Share of rows whose class was the prediction.
+        log_loss: Mean of minus the natural log of the probability that their class was given.
+        rmse: Root of the mean squared error.
+        mae: Mean error without its sign.
+    """
 
     rows: int
-    accuracy: float | None
-    log_loss: float | None
+    accuracy: float | None = None
+    log_loss: float | None = None
+    rmse: float | None = None
+    mae: float | None = None
+
+
+def judged(rows: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Whether each row's class was the prediction, 1 or 0, and its log loss; in regression the error, and its square.
+
+    Args:
+        rows: Labelled rows that a model predicted: `_prediction`, `_label`, and of several classes `_probabilities`.
+    """
+    given, label = rows["_prediction"].to_numpy(), rows["_label"].to_numpy().astype(np.float64)
+    if is_regression(rows):
+        return np.abs(given - label), (given - label) ** 2
+    if b.PROBABILITIES in rows.columns:
+        likely = (
+            rows.select(pl.col(b.PROBABILITIES).list.get(pl.col("_label"), null_on_oob=True)).to_series().to_numpy()
+        )
+        right = (given == label).astype(np.float64)
+    else:
+        likely, right = (
+            np.where(label == 1, given, 1.0 - given),
+            ((given >= THRESHOLD) == (label == 1)).astype(np.float64),
+        )
+    return right, -np.log(np.clip(likely, LEAST, 1.0))
+
+
+def is_regression(rows: pl.DataFrame) -> bool:
+    """Whether labels are values and not classes."""
+    return rows.schema["_label"].is_float()
+
+
+def figures(rows: int, first: float, second: float, *, regression: bool) -> Figures:
+    """The scores of so many rows whose values of `judged` add up to these."""
+    if not rows:
+        return Figures(0)
+    if regression:
+        return Figures(rows, mae=first / rows, rmse=float(np.sqrt(second / rows)))
+    return Figures(rows, accuracy=first / rows, log_loss=second / rows)
 
 
 class Prequential:
@@ -34,9 +84,9 @@ class Prequential:
     """
 
     def __init__(self, recent: int = RECENT) -> None:
-        self._recent: deque[tuple[bool, float]] = deque(maxlen=recent)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=recent)
         self._seen: dict[tuple[int, int, int], None] = {}
-        self._rows, self._right, self._loss = 0, 0, 0.0
+        self._rows, self._first, self._second, self._regression = 0, 0.0, 0.0, False
         self.unjudged = 0
         """Labelled rows that no model had predicted."""
 
@@ -46,17 +96,20 @@ class Prequential:
         Raises:
             BatchError: They have not the columns of labelled rows.
         """
-        rows = [row for row in _rows(examples) if self._is_new(row[0])]
-        judged = [(p, label) for _, p, label in rows if p is not None]
-        self.unjudged += len(rows) - len(judged)
-        for p, label in judged:
-            self._judge(p, label)
+        rows = _rows(examples)
+        rows = rows.filter(
+            pl.Series(values=[self._is_new(each) for each in rows.select(_KEY).iter_rows()], dtype=pl.Boolean)
+        )
+        told = rows.filter(pl.col("_prediction").is_not_null())
+        self.unjudged += rows.height - told.height
+        if told.height:
+            self._regression = is_regression(told)
+            self._judge(*judged(told))
 
-    def _judge(self, p: float, label: int) -> None:
-        right = (p >= THRESHOLD) == bool(label)
-        loss = -float(np.log(max(p if label else 1 - p, LEAST)))
-        self._recent.append((right, loss))
-        self._rows, self._right, self._loss = self._rows + 1, self._right + right, self._loss + loss
+    def _judge(self, first: Floats, second: Floats) -> None:
+        self._recent.extend(zip(first.tolist(), second.tolist(), strict=True))
+        self._rows += len(first)
+        self._first, self._second = self._first + float(first.sum()), self._second + float(second.sum())
 
     def _is_new(self, identity: tuple[int, int, int]) -> bool:
         if identity in self._seen:
@@ -69,23 +122,21 @@ class Prequential:
     @property
     def overall(self) -> Figures:
         """Over all judged rows."""
-        return _figures(self._rows, self._right, self._loss)
+        return figures(self._rows, self._first, self._second, regression=self._regression)
 
     @property
     def recent(self) -> Figures:
         """Over the newest judged rows."""
-        return _figures(len(self._recent), sum(r for r, _ in self._recent), sum(loss for _, loss in self._recent))
+        sums = (sum(each[place] for each in self._recent) for place in (0, 1))
+        return figures(len(self._recent), *sums, regression=self._regression)
 
 
-def _rows(examples: pa.RecordBatch) -> list[tuple[tuple[int, int, int], float | None, int]]:
+_KEY = [b.SOURCE, b.POSITION, b.ROW]
+
+
+def _rows(examples: pa.RecordBatch) -> pl.DataFrame:
+    more = [b.PROBABILITIES] if b.PROBABILITIES in examples.schema.names else []
     try:
-        columns = [examples.column(name).to_pylist() for name in (b.SOURCE, b.POSITION, b.ROW, "_prediction", "_label")]
+        return pl.DataFrame(pl.from_arrow(examples.select([*_KEY, b.PREDICTION, b.LABEL, *more])))
     except KeyError as error:
         raise b.BatchError(f"not labelled rows: {error}") from error
-    return [((source, position, row), p, label) for source, position, row, p, label in zip(*columns, strict=True)]
-
-
-def _figures(rows: int, right: int, loss: float) -> Figures:
-    if not rows:
-        return Figures(0, None, None)
-    return Figures(rows, right / rows, loss / rows)

@@ -16,6 +16,8 @@ from headrace.plot import Frame, plot
 from headrace.report import Report
 
 WIDTH, HEIGHT = 90, 12
+LEAST = 1e-9
+"""Height of a picture of errors that are all zero."""
 
 
 def tell(output: Output, report: Report) -> None:
@@ -26,22 +28,28 @@ def tell(output: Output, report: Report) -> None:
 
 
 def curve(report: Report) -> RenderableType:
-    """Accuracy along the judged rows; a vertical line where another pool began to answer."""
-    points = [(float(point.until), point.accuracy) for point in report.curve]
-    accuracies = [point.accuracy for point in report.curve]
+    """Accuracy or rmse along the judged rows; a vertical line where another pool began to answer."""
+    name = "accuracy" if report.rmse is None else "rmse"
+    points = [(float(point.until), float(getattr(point, name))) for point in report.curve]
+    values = [value for _, value in points]
     # To the 5 % around: a curve at 95 % would be a line at the top of a picture from 0.
-    low, high = floor(min(accuracies) * 20) / 20, ceil(max(accuracies) * 20) / 20
-    frame = Frame(WIDTH, HEIGHT, points[-1][0], low, max(high, low + 0.05))
-    title = Text("prequential accuracy by labelled row; │ another model answers\n", "bold")
+    step = 0.05 if report.rmse is None else 0.05 * max(*values, LEAST)
+    low, high = floor(min(values) / step) * step, ceil(max(values) / step) * step
+    frame = Frame(
+        WIDTH, HEIGHT, points[-1][0], low, max(high, low + step), "{:.0%}" if report.rmse is None else "{:.4g}"
+    )
+    title = Text(f"prequential {name} by labelled row; │ another model answers\n", "bold")
     return Group(title, plot(points, frame, dict.fromkeys(map(float, report.swaps.values()), "cyan")))
 
 
 def _summary(report: Report) -> Table:
     table = Table.grid(padding=(0, 3))
-    metric = "no labelled prediction yet"
+    name, metric = "accuracy", "no labelled prediction yet"
     if report.accuracy is not None:
         metric = f"{report.accuracy:.4f}, log loss {report.log_loss:.4f}, over {report.judged:,} labelled predictions"
-    table.add_row("prequential accuracy", metric)
+    elif report.rmse is not None:
+        name, metric = "rmse", f"{report.rmse:.4f}, mae {report.mae:.4f}, over {report.judged:,} labelled predictions"
+    table.add_row(f"prequential {name}", metric)
     table.add_row("events / predictions", f"{report.events:,} / {report.predictions:,}")
     table.add_row("labelled examples", f"{report.examples:,}")
     table.add_row("dead letters", f"{report.dead_letters:,}")

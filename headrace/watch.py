@@ -130,13 +130,16 @@ def _flow(snapshot: Snapshot) -> Text:
 
 
 def _scores(snapshot: Snapshot) -> Table:
-    table = Table("judged rows", "accuracy", "log loss", box=None, header_style="bold")
+    names = ("accuracy", "log loss") if snapshot.overall.rmse is None else ("rmse", "mae")
+    table = Table("judged rows", *names, box=None, header_style="bold")
     for name, figures in (("newest", snapshot.recent), ("all", snapshot.overall)):
         table.add_row(f"{name} {figures.rows:,}", *_shown(figures))
     return table
 
 
 def _shown(figures: Figures) -> tuple[str, str]:
+    if figures.rmse is not None:
+        return f"{figures.rmse:.4g}", f"{figures.mae:.4g}"
     return _percent(figures.accuracy), "-" if figures.log_loss is None else f"{figures.log_loss:.3f}"
 
 

@@ -53,10 +53,11 @@ class MemoryBroker:
     Args:
         partitions: Number of partitions per topic, by logical name.
         clock: Whose time stamps the messages.
+        name: What tells its topics from those of another broker, where something of them outlives both.
     """
 
-    def __init__(self, partitions: Mapping[str, int], clock: VirtualClock | None = None) -> None:
-        self.clock = clock or VirtualClock()
+    def __init__(self, partitions: Mapping[str, int], clock: VirtualClock | None = None, name: str = "") -> None:
+        self.clock, self.name = clock or VirtualClock(), name
         self._partitions = dict(partitions)
         self._log: dict[Place, list[Message | None]] = {
             Place(topic, p): [] for topic, count in partitions.items() for p in range(count)
@@ -76,6 +77,11 @@ class MemoryBroker:
         log = self.log(place)
         log.append(None)
         return len(log) - 1
+
+    def forget(self) -> None:
+        """Let go of every message; offsets stay, as where all were compacted away."""
+        for log in self._log.values():
+            log[:] = [None] * len(log)
 
     def log(self, place: Place) -> list[Message | None]:
         """The log of a partition by offset; None where there is no message."""
@@ -126,8 +132,8 @@ class MemoryLog:
         return self._broker.partitions(topic)
 
     def topic_id(self, topic: str) -> str:
-        """Topics in memory are never made again, so their name will do."""
-        return topic
+        """Topics in memory are never made again, so their name and the broker's will do."""
+        return f"{topic}-{self._broker.name}" if self._broker.name else topic
 
     def begin(self, place: Place) -> int:
         """Memory keeps everything."""

@@ -11,6 +11,8 @@ from runtime.ports import Outgoing
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
+REFUSED_MODELS = ("unsigned", "unknown_key", "wrong_signature", "void", "unreadable", "artefact")
+
 
 class Metrics:
     """The metrics of one process.
@@ -48,7 +50,18 @@ class Metrics:
         )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
+        self.unarchived = Gauge(
+            "headrace_unarchived_seconds",
+            "Age of the oldest message of examples that is not archived",
+            registry=self.registry,
+        )
+        self.lost = self._counter("headrace_lost_messages", "Messages of examples deleted before they were archived")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
+        self.refused_models = self._counter(
+            "headrace_refused_models", "Announcements and artefacts of models that were refused, by why", "why"
+        )
+        for why in REFUSED_MODELS:  # from the first scrape on: nobody can see a rise from nothing
+            self.refused_models.labels(why)
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
         self.stuck = Gauge(
             "headrace_stuck_messages",

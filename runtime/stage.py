@@ -114,7 +114,9 @@ class Stage:
         coverage = {self._source: (first, fold.marks[self._source])}
         return Taken(batch, coverage, before, fold.through(), rejects, group[-1].headers.topic_id)
 
-    def emit(self, partition: int, taken: Taken, rows: pa.RecordBatch, *, pool: int = 0) -> list[Outgoing]:
+    def emit(
+        self, partition: int, taken: Taken, rows: pa.RecordBatch, *, pool: int = 0, weights: int = 0
+    ) -> list[Outgoing]:
         """The output messages for taken rows, cut to size.
 
         Args:
@@ -122,6 +124,7 @@ class Stage:
             taken: What the rows were computed from.
             rows: The computed rows, in the same order.
             pool: Version of the pool that scored them.
+            weights: Number of the checkpoint that ruled.
         """
         pieces = list(b.cut(rows))
         headers = b.Headers(
@@ -132,6 +135,7 @@ class Stage:
             through=taken.through,
             rejects=taken.rejects,
             pool=pool,
+            weights=weights,
         )
         return [
             Outgoing(self._output, partition, b.encode(piece), None, b.encode_headers(story))

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.encoding import Encoding
 from schemas.messages import Cause, Scalar
 from schemas.spec import FeatureType
+from schemas.task import Target, Task
 
 MANIFEST, MODEL, WARMUP = "manifest.json", "model.skops", "warmup.arrow"
 SHA256 = "^[0-9a-f]{64}$"
@@ -47,12 +48,24 @@ class Quarantine(NamedTuple):
     source: int | None = None
 
 
-class Dataset(_Closed):
-    """The rows of a fit, such that anyone with the log can make them again.
+class Sampling(_Closed):
+    """How few rows were chosen from many: the newest ones, and of those before them the ones with the least hashes.
 
-    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff`, without those in quarantine,
-    each event once, in the order of (label time, source, position, row), and of these the newest `rows`: they hash to
-    `digest`.
+    The hash of a row is SplitMix64 over its identity and the seed (services/training/domain/sampling.py).
+    """
+
+    newest: int = Field(ge=0, description="The newest rows, all taken.")
+    older: int = Field(ge=1, description="Rows before those.")
+    seed: int = Field(ge=0, description="Seed of the hash.")
+    of: int = Field(ge=1, description="Rows that it was chosen from, copies counted.")
+
+
+class Dataset(_Closed):
+    """The rows of a fit, such that anyone with the log or its archive can make them again.
+
+    Take the rows of `examples` in `positions` whose label time is at most `label_cutoff` and not below `since`, without
+    those in quarantine, each event once with its highest revision, in the order of (label time, source, position, row),
+    and of these the newest `rows`, or what `sampling` chooses: they hash to `digest`.
     """
 
     positions: dict[int, tuple[int, int]] = Field(description="Partition of `examples`: offsets [from, to).")
@@ -61,6 +74,19 @@ class Dataset(_Closed):
     label_cutoff: int = Field(description="Label time of the newest row, epoch ms.")
     digest: str = Field(pattern=SHA256, description="SHA-256 over identity, label and features of the rows.")
     quarantined: tuple[Quarantine, ...] = Field(default=(), description="Bad data that was left out.")
+    log: str = Field(default="", description="Id of the topic `examples`, or name of the history that was loaded.")
+    selection: str = Field(default="", description="What was asked for: rows, a duration, all or mixed.")
+    since: int | None = Field(default=None, description="Least label time that counts, epoch ms; null for all.")
+    sampling: Sampling | None = Field(default=None, description="How rows were chosen where there were too many.")
+
+
+class Made(NamedTuple):
+    """What was fitted: estimator, parameters, seed and target."""
+
+    estimator: str
+    params: Mapping[str, Any]
+    seed: int
+    target: Target
 
 
 class Manifest(_Closed):
@@ -72,7 +98,11 @@ class Manifest(_Closed):
     features: dict[str, FeatureType] = Field(min_length=1, description="Its inputs, in order.")
     vocabulary: dict[str, tuple[str, ...]] = Field(description="Known values of each category; the index is the code.")
     fill: dict[str, float] = Field(description="What counts where a feature is missing; the others stay missing.")
-    classes: tuple[bool | str, bool | str] = Field(description="The label's values; it answers P(second).")
+    task: Task = Field(default="binary", description="What it predicts.")
+    classes: tuple[bool | str, ...] = Field(
+        description="The label's values: of two it answers P(second), of several the probability of each; none in "
+        "regression, where it answers the value."
+    )
     estimator: str = Field(description="Name of the estimator.")
     params: dict[str, Scalar] = Field(description="The estimator's parameters.")
     dataset: Dataset
@@ -88,6 +118,16 @@ class Manifest(_Closed):
         """How batches become its input."""
         return Encoding(self.features, self.vocabulary, self.fill)
 
+    @property
+    def target(self) -> Target:
+        """What it predicts, as numbers."""
+        return Target(self.task, self.classes)
+
+    @property
+    def made(self) -> Made:
+        """What was fitted."""
+        return Made(self.estimator, self.params, self.seed, self.target)
+
 
 def sha256(value: bytes) -> str:
     """Hex digest."""
@@ -95,9 +135,7 @@ def sha256(value: bytes) -> str:
 
 
 def model_digest(
-    estimator: str,
-    params: Mapping[str, Any],
-    seed: int,
+    made: Made,
     encoding: Encoding,
     matrix: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
@@ -107,13 +145,15 @@ def model_digest(
     Model files cannot be compared by their bytes: they hold times and addresses.
     """
     story = {
-        "estimator": estimator,
-        "params": dict(params),
-        "seed": seed,
+        "estimator": made.estimator,
+        "params": dict(made.params),
+        "seed": made.seed,
         "features": list(encoding.types.items()),
         "vocabulary": {name: list(values) for name, values in encoding.vocabulary.items()},
         "fill": dict(encoding.fill),
     }
+    if made.target.task != "binary":  # the digests of before there were other tasks stay what they are
+        story |= {"task": made.target.task, "classes": list(made.target.classes)}
     state = hashlib.sha256(json.dumps(story, sort_keys=True, separators=(",", ":")).encode())
     for numbers in (matrix, outputs):
         state.update(np.ascontiguousarray(numbers, "<f8").tobytes())

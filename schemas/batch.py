@@ -31,13 +31,16 @@ KEY, VALUE, HEADERS = "_key", "_value", "_headers"
 """What outcomes have besides: the label's own message, for a dead letter; headers as msgpack, null for none."""
 
 PREDICTION, POOL, MEMBERS, OUTPUTS = "_prediction", "_pool", "_members", "_outputs"
+PROBABILITIES = "_probabilities"
+"""What rows of several classes have besides: the probability of each class."""
 SCORED: tuple[tuple[str, pa.DataType], ...] = (
     (PREDICTION, pa.float64()),
     (POOL, pa.int64()),
     (MEMBERS, pa.list_(pa.int32())),
     (OUTPUTS, pa.list_(pa.float64())),
 )
-"""What serving adds to features: all null while there is no pool."""
+"""What serving adds to features, all null while there is no pool: members begin with the anchor, and their outputs, as
+many numbers each as the task has (`schemas.task`), lie one behind the other in the same order."""
 
 LABEL, LABEL_TIME = "_label", "_label_time"
 LABEL_SOURCE, LABEL_POSITION = "_label_source", "_label_position"
@@ -47,7 +50,8 @@ LABELLED: tuple[tuple[str, pa.DataType], ...] = (
     (LABEL_SOURCE, pa.int16()),
     (LABEL_POSITION, pa.int64()),
 )
-"""What features add to scored rows: the index of the class, and where the label came from."""
+"""What features add to scored rows: the index of the class (in regression the value, a float64), and where the label
+came from."""
 
 REVISION, CORRECTION = "_revision", "_correction"
 REVISED: tuple[tuple[str, pa.DataType], ...] = ((REVISION, pa.int64()), (CORRECTION, pa.bool_()))
@@ -106,6 +110,7 @@ class Headers(msgspec.Struct, frozen=True, omit_defaults=True):
         watermarks: Source: what this writer says of its own sources.
         rejects: Source: the rows refused at the door.
         pool: Version of the model pool that scored the rows, 0 for none.
+        weights: Number of the checkpoint on `weights` that ruled, 0 for the pool's own.
         panes: Drift counts: panes up to which the counts are complete, first and last index.
     """
 
@@ -119,6 +124,7 @@ class Headers(msgspec.Struct, frozen=True, omit_defaults=True):
     watermarks: dict[int, Watermark] = {}
     rejects: dict[int, list[Reject]] = {}
     pool: int = 0
+    weights: int = 0
     panes: tuple[int, int] | None = None
 
     @property

@@ -167,6 +167,17 @@ class Bins:
                 return self.at(index)
         raise UnknownStreamError(f"no {kind} stream {name!r} among {len(self.streams)} streams")
 
+    def stream(self, name: str, kind: Kind) -> Stream:
+        """A stream.
+
+        Raises:
+            UnknownStreamError: It is not among the streams.
+        """
+        found = next((each for each in self.streams if each.key == (name, kind)), None)
+        if found is None:
+            raise UnknownStreamError(f"no {kind} stream {name!r} among {len(self.streams)} streams")
+        return found
+
     def at(self, index: int) -> slice:
         """The cells of the stream with that index."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))

@@ -34,9 +34,9 @@ FLAT = 1e-6
 def learn(
     features: pa.RecordBatch,
     types: Mapping[str, FeatureType],
-    predictions: Floats | None = None,
+    predictions: Floats | Sequence[str] | None = None,
     losses: Floats | None = None,
-    labels: Sequence[str] = (),
+    labels: Floats | Sequence[str] = (),
     quality: Sequence[str] = (),
 ) -> Bins:
     """The bins of everything that is watched.
@@ -44,9 +44,10 @@ def learn(
     Args:
         features: Reference rows, with a column for each feature.
         types: Type of each feature.
-        predictions: Outputs for rows that the model was not fitted on; without them none are watched.
+        predictions: Outputs for rows that the model was not fitted on, or the names of the classes that it tells apart;
+            without them none are watched.
         losses: Its losses on such rows; likewise.
-        labels: Names of the classes; none where no label is watched.
+        labels: Values, or the names of the classes; none where no label is watched.
         quality: What may become of a row at the door, the good end first; none where that is not watched.
     """
     numeric = [name for name, kind in types.items() if kind == "number"]
@@ -57,9 +58,9 @@ def learn(
     streams += scores
     streams += [_category(name, features.column(name)) for name, kind in types.items() if kind == "category"]
     if predictions is not None:
-        streams.append(_ranked(PREDICTION, "prediction", "numeric", predictions))
-    if labels:
-        streams.append(Stream(LABEL, "label", "classes", values=tuple(labels)))
+        streams.append(_role(PREDICTION, "prediction", predictions))
+    if len(labels):
+        streams.append(_role(LABEL, "label", labels))
     if losses is not None:
         streams.append(_ranked(LOSS, "concept", "loss", losses))
     if quality:
@@ -81,6 +82,13 @@ def edges(values: Floats) -> tuple[float, ...]:
     with np.errstate(over="ignore"):  # below the least number is infinity, which is left out
         found = np.unique(np.where(repeated, np.nextafter(chosen, -np.inf), chosen))
     return tuple(found[np.isfinite(found)].tolist())
+
+
+def _role(name: str, family: Family, values: Floats | Sequence[str]) -> Stream:
+    """Of values or of the names of classes."""
+    if isinstance(values, np.ndarray):
+        return _ranked(name, family, "numeric", values)
+    return Stream(name, family, "classes", values=tuple(values))
 
 
 def _ranked(name: str, family: Family, kind: Kind, values: Floats) -> Stream:

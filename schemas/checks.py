@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from schemas import sql, windows
 from schemas.sql_functions import Kind
 from schemas.sql_tokens import near as suggestion
+from schemas.task import ESTIMATORS, LEAST_CLASSES, METRICS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,12 @@ __all__ = ["KINDS", "Problem", "column_kinds", "compiled", "contradictions", "se
 
 SHARES = frozenset({"mean", "std"})
 """What is wrong of labels of which only one kind comes."""
+
+LABEL_TYPES: dict[Task, tuple[str, ...]] = {
+    "binary": ("boolean", "category"),
+    "multiclass": ("category",),
+    "regression": ("number", "integer"),
+}
 
 Place = tuple[str, ...]
 Problem = tuple[Place, str]
@@ -33,7 +40,7 @@ KINDS: dict[str, Kind] = {
 
 def contradictions(spec: Pipeline) -> list[Problem]:
     """Everything that does not go together, as (place, message)."""
-    return [*_events(spec), *_labels(spec), *_features(spec)]
+    return [*_events(spec), *_labels(spec), *_model(spec), *_features(spec)]
 
 
 def compiled(spec: Pipeline) -> dict[str, sql.Expression]:
@@ -85,8 +92,8 @@ def _labels(spec: Pipeline) -> Iterator[Problem]:
     labels = spec.labels
     if spec.events.time is not None and labels.time is None:
         yield ("labels",), "labels.time is required because events.time is given: add `time: <field>`"
-    if labels.type not in {"boolean", "category"}:
-        yield ("labels", "type"), f"a binary label is a boolean or a category, not a {labels.type}"
+    if labels.type not in (fitting := LABEL_TYPES[spec.task]):
+        yield ("labels", "type"), f"a {spec.task} label is a {' or '.join(fitting)}, not a {labels.type}"
     yield from _label_values(spec)
     yield from _absent(spec)
     names = [labels.id, spec.events.entity, labels.time, labels.revision, labels.field]
@@ -97,10 +104,14 @@ def _labels(spec: Pipeline) -> Iterator[Problem]:
 
 def _label_values(spec: Pipeline) -> Iterator[Problem]:
     values, place = spec.labels.values, ("labels", "values")
-    if spec.labels.type == "category" and (values is None or len(set(values)) != 2):  # noqa: PLR2004
+    if spec.labels.type != "category":
+        if values is not None:
+            yield place, "values are for a category label: remove them"
+    elif spec.task == "multiclass":
+        if values is None or len(set(values)) < max(LEAST_CLASSES, len(values)):
+            yield place, f"name the classes, {LEAST_CLASSES} or more, each once: add `values: [red, green, blue]`"
+    elif spec.task == "binary" and (values is None or len(values) != 2 or values[0] == values[1]):  # noqa: PLR2004
         yield place, "a binary category needs exactly two: add `values: [negative, positive]`"
-    if spec.labels.type != "category" and values is not None:
-        yield place, "values are for a category label: remove them"
 
 
 def _absent(spec: Pipeline) -> Iterator[Problem]:
@@ -108,9 +119,21 @@ def _absent(spec: Pipeline) -> Iterator[Problem]:
     if value == "unlabelled":
         if value in spec.classes:
             yield place, "'unlabelled' means no label at all and is a value of the label too: rename the value"
-    elif spec.absent_class is None:
-        classes = ", ".join(str(each).lower() if isinstance(each, bool) else each for each in spec.classes)
-        yield place, f"{value!r} is no value of the label: write `unlabelled`, or one of {classes}"
+    elif spec.absent_label is None:
+        classes = ", ".join(spec.target.names) or "a number"
+        yield (
+            place,
+            f"{value!r} is no value of the label: write `unlabelled`, or {'one of ' * bool(spec.classes)}{classes}",
+        )
+
+
+def _model(spec: Pipeline) -> Iterator[Problem]:
+    model, task = spec.model, spec.task
+    if model.estimator not in ESTIMATORS[task] and ":" not in model.estimator:
+        known = ", ".join(ESTIMATORS[task])
+        yield ("model", "estimator"), f"{model.estimator} does not do {task}: write one of {known}, or module:Class"
+    if spec.metric not in METRICS[task]:
+        yield ("model", "metric"), f"{spec.metric} is no metric of {task}: write one of {', '.join(METRICS[task])}"
 
 
 def _features(spec: Pipeline) -> Iterator[Problem]:
@@ -150,6 +173,12 @@ def _of_labels(spec: Pipeline, name: str, window: windows.Window) -> Iterator[Pr
     if spec.labels.revision is not None:
         why = "a correction would count beside the label that it corrects"
         yield ("features", name), f"a window over labels with labels.revision is not supported yet, {why}; remove one"
-    if spec.absent_class is not None and window.aggregate in SHARES:
+    if spec.task == "multiclass" and window.aggregate not in windows.OF_ROWS:
+        why = "classes are no numbers: their order means nothing"
+        yield (
+            ("features", name),
+            f"{window.aggregate} of the label: {why}; ask its {' or '.join(sorted(windows.OF_ROWS))}",
+        )
+    if spec.absent_label is not None and window.aggregate in SHARES:
         why = "only labels that come are seen, and labels.absent says what the others are"
         yield ("features", name), f"{window.aggregate} of the label would be of a part: {why}; ask its count or sum"

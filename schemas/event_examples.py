@@ -24,7 +24,12 @@ def label_example(spec: Pipeline) -> dict[str, Any]:
     """The label of that event."""
     event = event_example(spec)
     found = {name: event.get(name, value_example(name, field)) for name, field in spec.label_fields.items()}
-    return {**found, spec.labels.id: id_example(spec), spec.labels.field: spec.classes[1]}
+    return {**found, spec.labels.id: id_example(spec), spec.labels.field: label_value(spec)}
+
+
+def label_value(spec: Pipeline) -> bool | str | float:
+    """A label: the second class, or a number."""
+    return spec.classes[1] if spec.classes else 3 if spec.labels.type == "integer" else 12.5
 
 
 def id_example(spec: Pipeline) -> str:

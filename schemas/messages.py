@@ -83,12 +83,26 @@ class Prediction(Message):
     """An event was scored, or could not be: exactly one per valid event."""
 
     what: ClassVar[str] = "prediction"
+    schema_version: ClassVar[int] = 2
+    readable: ClassVar[frozenset[int]] = frozenset({1})
 
     event_id: str = Field(description="Id of the event.")
     entity: str | None = Field(default=None, description="Entity of the event, if it has one.")
     time: Time = Field(description="Time of the event.")
-    value: bool | str | None = Field(description="The likelier class; null without a model.")
-    probability: float | None = Field(ge=0, le=1, description="Probability of the second class; null without a model.")
+    value: bool | str | float | None = Field(
+        description="The likeliest class, in regression the number; null without a model."
+    )
+    probability: float | None = Field(
+        ge=0,
+        le=1,
+        description="Of two classes the probability of the second, of several that of the value; null in regression "
+        "and without a model.",
+    )
+    probabilities: dict[str, float] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Probability of each class where there are several, by its name.",
+    )
     reason: str | None = Field(default=None, description="Why there is no value, else null.")
     pool: int | None = Field(ge=1, description="Version of the pool that scored; null if none.")
     source: Source = Field(description="Where the event came in.")
@@ -188,6 +202,10 @@ class Cause(BaseModel):
     id: str = Field(description="Id of the episode, wish or other trigger.")
 
 
+SIGNATURE = "ECDSA P-256 over SHA-256 of the other fields in canonical JSON, base64; null where nobody signed it."
+KEY_ID = "Id of the key that signed it; null where nobody did."
+
+
 class Member(Message):
     """A model was fitted, checked and stored."""
 
@@ -207,6 +225,8 @@ class Member(Message):
     metrics: dict[str, float] = Field(description="Metrics on held-out newest rows, by name.")
     cause: Cause = Field(description="What it was fitted for.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+    signed_by: str | None = Field(default=None, description=KEY_ID)
+    signature: str | None = Field(default=None, description=SIGNATURE)
 
     @property
     def key(self) -> str:
@@ -228,9 +248,22 @@ class Pool(Message):
     weights: dict[int, float] = Field(description="Weight of each member at this moment, sum 1.")
     strategy: Literal["blend", "champion"] = Field(description="How outputs become one.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+    signed_by: str | None = Field(default=None, description=KEY_ID)
+    signature: str | None = Field(default=None, description=SIGNATURE)
+    pinned: int | None = Field(
+        default=None, description="Version of the member that answers alone on an operator's wish; null for none."
+    )
+    cause: Cause | None = Field(default=None, description="What it was composed anew for; null in old messages.")
+
+    @property
+    def alone(self) -> int | None:
+        """The member whose output is the prediction, None where all members' outputs become one."""
+        return self.leader if self.pinned is None and self.strategy == "champion" else self.pinned
 
     @model_validator(mode="after")
     def _speaks_of_its_members(self) -> Self:
+        if self.pinned is not None and self.pinned not in self.members:
+            raise ValueError("who is pinned must be a member")
         if not {self.leader, self.anchor} <= set(self.members):
             raise ValueError("leader and anchor must be members")
         if self.weights.keys() != set(self.members):
@@ -259,6 +292,13 @@ Step = Literal[
     "quarantined",
     "released",
     "advised",
+    "recalled",
+    "promoted",
+    "pinned",
+    "evicted",
+    "rolled_back",
+    "frozen",
+    "unfrozen",
 ]
 
 OpenStep = Annotated[Step, WithJsonSchema({"type": "string", "examples": [*get_args(Step)]})]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from schemas.batch import TRACEPARENT
+from schemas.batch import PROBABILITIES, TRACEPARENT
 from schemas.cloudevents import (
     DATA_TYPE,
     PREFIX,
@@ -22,6 +20,7 @@ from schemas.cloudevents import (
     type_of,
 )
 from schemas.messages import Prediction
+from schemas.task import THRESHOLD, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,24 +29,8 @@ if TYPE_CHECKING:
 
 NO_MODEL = "there is no model yet"
 NO_OUTPUT = "the model gave no finite number"
-THRESHOLD = 0.5
-"""Probability of the second class from which on it is the prediction."""
-FLOOR = 1e-6
-"""Probabilities count as at least this much: one row costs at most 14, not infinity."""
-
 _SERVICE = "serving"
 _TRACE = {"traceparent": pl.col(TRACEPARENT)}
-
-
-def log_losses(outputs: npt.NDArray[np.float64], second: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Loss of each row: minus the log of the probability that its class was given.
-
-    Args:
-        outputs: Probability of the second class.
-        second: Whether that is what came true.
-    """
-    losses: npt.NDArray[np.float64] = -np.log(np.clip(np.where(second, outputs, 1.0 - outputs), FLOOR, 1.0))
-    return losses
 
 
 class Predictions:
@@ -65,9 +48,9 @@ class Predictions:
     def encode(self, frame: pl.DataFrame) -> tuple[list[bytes], list[bytes], Iterable[KafkaHeaders]]:
         """Key, value and headers of each row: a CloudEvent, equal to what `cloudevents.encode` gives for it.
 
-        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_traceparent`, `_prediction` (the
-        probability of the second class or null) and `_pool` (null or 0 where there is none). A row's trace is an
-        attribute of its event, and a header where tracing tools look for it.
+        Reads `_event_id`, `_entity`, `_time`, `_source`, `_position`, `_row`, `_traceparent`, `_prediction` (null where
+        there is none), with several classes `_probabilities`, and `_pool` (null or 0 where there is none). A row's
+        trace is an attribute of its event, and a header where tracing tools look for it.
         """
         traces = frame.get_column(TRACEPARENT)
         traced = traces.null_count() < len(traces)
@@ -141,17 +124,15 @@ def _time() -> pl.Expr:
 
 
 def _data(spec: Pipeline) -> pl.Expr:
-    given = pl.col("_prediction")
-    probability = pl.when(given.is_finite()).then(given)
     pool = pl.when(pl.col("_pool") > 0).then(pl.col("_pool"))
     reason = pl.when(pool.is_null()).then(pl.lit(NO_MODEL)).otherwise(pl.lit(NO_OUTPUT))
+    told = _TOLD[spec.task](spec.target)
     return pl.struct(
         pl.col("_event_id").alias("event_id"),
         pl.col("_entity").alias("entity"),
         _time().alias("time"),
-        _value(probability, spec.classes).alias("value"),
-        probability.alias("probability"),
-        pl.when(probability.is_null()).then(reason).alias("reason"),
+        *(each.alias(name) for name, each in told.items()),
+        pl.when(told["value"].is_null()).then(reason).alias("reason"),
         pool.alias("pool"),
         pl.struct(
             pl.col("_source").alias("partition"),
@@ -161,10 +142,38 @@ def _data(spec: Pipeline) -> pl.Expr:
     )
 
 
-def _value(probability: pl.Expr, classes: tuple[Any, ...]) -> pl.Expr:
+def _given() -> pl.Expr:
+    """What the pool said, null where that is no number."""
+    given = pl.col("_prediction")
+    return pl.when(given.is_finite()).then(given)
+
+
+def _of_two(target: Target) -> dict[str, pl.Expr]:
     """The likelier class; the second one where both are equally likely."""
-    return (
+    probability, (first, second) = _given(), target.classes
+    value = (
         pl.when(probability >= THRESHOLD)
-        .then(pl.lit(classes[1]))
-        .otherwise(pl.when(probability.is_not_null()).then(pl.lit(classes[0])))
+        .then(pl.lit(second))
+        .otherwise(pl.when(probability.is_not_null()).then(pl.lit(first)))
     )
+    return {"value": value, "probability": probability}
+
+
+def _of_several(target: Target) -> dict[str, pl.Expr]:
+    place, all_of_them = _given().cast(pl.Int64), pl.col(PROBABILITIES)
+    value = place.replace_strict(dict(enumerate(target.names)), default=None, return_dtype=pl.String)
+    each = [all_of_them.list.get(index, null_on_oob=True).alias(name) for index, name in enumerate(target.names)]
+    # JSON has the key, null, where there is no model: a row's keys do not depend on its values.
+    probabilities = pl.when(place.is_not_null()).then(pl.struct(each))
+    return {
+        "value": value,
+        "probability": all_of_them.list.get(place, null_on_oob=True),
+        "probabilities": probabilities,
+    }
+
+
+def _of_numbers(target: Target) -> dict[str, pl.Expr]:  # noqa: ARG001 - one shape
+    return {"value": _given(), "probability": pl.lit(None, pl.Float64)}
+
+
+_TOLD = {"binary": _of_two, "multiclass": _of_several, "regression": _of_numbers}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas import cloudevents
-from schemas.event_examples import entity_example, id_example
+from schemas.event_examples import entity_example, id_example, label_value
 from schemas.messages import (
     Cause,
     DeadLetter,
@@ -125,12 +125,22 @@ def _prediction(spec: Pipeline) -> Prediction:
         event_id=id_example(spec),
         entity=entity_example(spec),
         time=moment(NOON),
-        value=spec.classes[1],
-        probability=0.8125,
+        **_answer(spec),
         reason=None,
         pool=3,
         source=Source(partition=1, position=1_023, row=0),
     )
+
+
+def _answer(spec: Pipeline) -> dict[str, Any]:
+    value, target = label_value(spec), spec.target
+    if target.is_regression:
+        return {"value": float(value), "probability": None}
+    if target.width == 1:
+        return {"value": value, "probability": 0.8125}
+    rest = 0.1875 / (target.width - 1)
+    probabilities = {name: 0.8125 if name == value else rest for name in target.names}
+    return {"value": value, "probability": 0.8125, "probabilities": probabilities}
 
 
 def _episode() -> DriftEpisode:

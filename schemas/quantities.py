@@ -35,7 +35,8 @@ def duration(value: int) -> str:
     return f"{value // MILLISECONDS[unit]}{unit}" if value else "0s"
 
 
-def _positive(value: int) -> int:
+def positive(value: int) -> int:
+    """The value; ValueError where it is no time at all."""
     if value <= 0:
         raise ValueError("must be longer than 0s")
     return value
@@ -44,7 +45,7 @@ def _positive(value: int) -> int:
 _SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^\d+\s*(ms|s|m|h|d)$", "examples": ["24h"]})
 
 Duration = Annotated[int, BeforeValidator(milliseconds), _SCHEMA]
-PositiveDuration = Annotated[int, BeforeValidator(lambda text: _positive(milliseconds(text))), _SCHEMA]
+PositiveDuration = Annotated[int, BeforeValidator(lambda text: positive(milliseconds(text))), _SCHEMA]
 
 
 class Rate(BaseModel):
@@ -69,7 +70,7 @@ def rate(text: object) -> Rate:
         raise ValueError(f"{text!r} is not a rate: write `1 per 30d` or `1 per 1000000 rows`")
     if match[2]:
         return Rate(count=int(match[1]), per_rows=int(match[2]))
-    return Rate(count=int(match[1]), per_ms=_positive(milliseconds(match[3])))
+    return Rate(count=int(match[1]), per_ms=positive(milliseconds(match[3])))
 
 
 RateText = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -17,17 +18,16 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from schemas.checks import compiled, contradictions, windowed
-from schemas.quantities import Duration, PositiveDuration, Rate, RateText
+from schemas.quantities import Duration, PositiveDuration, Rate, RateText, duration, milliseconds, positive
+from schemas.task import ESTIMATORS, METRICS, MOST_CLASSES, Target, Task
 
-ESTIMATORS = ("hist_gradient_boosting", "logistic_regression")
-METRICS = ("log_loss", "accuracy")
 DAY = 86_400_000
-BINARY = 2
 
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", strict=True)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$", strict=True)]
@@ -109,9 +109,12 @@ class LabelsSpec(Spec):
     )
     mature: Duration = Field(default=0, description="Only 0s so far.")
     field: FieldName = Field(description="Field with the label itself.")
-    type: FieldType = Field(description="boolean or category.")
+    type: FieldType = Field(description="boolean or category; in regression number or integer.")
     values: tuple[Category, ...] | None = Field(
-        default=None, description="The values of a category label; the second is the positive one."
+        default=None,
+        max_length=MOST_CLASSES,
+        description="The classes of a category label: two, the second of which is the positive one; with "
+        "`task: multiclass` three or more.",
     )
     horizon: PositiveDuration = Field(description="How late a label may be.")
     absent: str | bool | int | float = Field(
@@ -138,21 +141,29 @@ class WindowsSpec(Spec):
     )
 
 
+OF_PACKAGE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+"""module:Class of an estimator that another package brings."""
+
+
+def _all(by_task: dict[Task, tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(name for names in by_task.values() for name in names))
+
+
 class ModelSpec(Spec):
     """What is fitted, and what it is judged by."""
 
     estimator: str = Field(
         default="hist_gradient_boosting",
-        description="Name of the estimator.",
-        json_schema_extra={"enum": list(ESTIMATORS)},
+        description="Name of the estimator, or module:Class of an installed package.",
+        json_schema_extra={"anyOf": [{"enum": [*_all(ESTIMATORS)]}, {"pattern": OF_PACKAGE}]},
     )
     params: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="Parameters of the estimator."
     )
-    metric: str = Field(
-        default="log_loss",
-        description="What a model is judged by.",
-        json_schema_extra={"enum": list(METRICS)},
+    metric: str | None = Field(
+        default=None,
+        description="What a model is judged by; left out: log_loss, in regression rmse.",
+        json_schema_extra={"enum": [*_all(METRICS), None]},
     )
     online: str = Field(
         default="none",
@@ -163,15 +174,15 @@ class ModelSpec(Spec):
     @field_validator("estimator")
     @classmethod
     def _known_estimator(cls, value: str) -> str:
-        if value not in ESTIMATORS:
-            raise later(f"estimator {value!r}", f"write one of {', '.join(ESTIMATORS)}")
+        if value not in (known := _all(ESTIMATORS)) and not re.fullmatch(OF_PACKAGE, value):
+            raise ValueError(f"{value!r} is no estimator: write one of {', '.join(known)}, or module:Class")
         return value
 
     @field_validator("metric")
     @classmethod
-    def _known_metric(cls, value: str) -> str:
-        if value not in METRICS:
-            raise later(f"metric {value!r}", f"write one of {', '.join(METRICS)}")
+    def _known_metric(cls, value: str | None) -> str | None:
+        if value is not None and value not in (known := _all(METRICS)):
+            raise later(f"metric {value!r}", f"write one of {', '.join(known)}")
         return value
 
     @field_validator("online", mode="before")
@@ -196,43 +207,102 @@ class DriftSpec(Spec):
     )
 
 
+class Mixed(Spec):
+    """Rows of all times: the newest half of so many, and as many of all that are older."""
+
+    mixed: int = Field(description="Rows: the newest half, and a uniform sample of the older ones.")
+
+
+LEAST_ROWS = 20
+ROWS = (
+    "write a number of rows such as 20000, a duration such as 7d, `all`, or {mixed: 20000}; "
+    f"{LEAST_ROWS} rows are the least"
+)
+
+
+def _rows(value: object) -> object:
+    """Rows as people write them; a duration comes out in its largest unit."""
+    mixed = isinstance(value, dict) and set(value) == {"mixed"}
+    count = value["mixed"] if mixed else value  # type: ignore[index]
+    if isinstance(value, Mixed) or value == "all" or (type(count) is int and count >= LEAST_ROWS):
+        return value
+    try:
+        return duration(positive(milliseconds(value)))
+    except ValueError:
+        raise ValueError(ROWS) from None
+
+
+Rows = Annotated[
+    int | str | Mixed,
+    BeforeValidator(_rows),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEAST_ROWS},
+                {"type": "string", "pattern": r"^(all|\d+\s*(ms|s|m|h|d))$"},
+                {
+                    "type": "object",
+                    "properties": {"mixed": {"type": "integer", "minimum": LEAST_ROWS}},
+                    "required": ["mixed"],
+                    "additionalProperties": False,
+                },
+            ],
+            "examples": [20000, "7d", "all", {"mixed": 20000}],
+        }
+    ),
+]
+
+
 class TrainingSpec(Spec):
     """When a model is fitted and on how much."""
 
     min_rows: int = Field(default=2_000, ge=20, description="Labelled rows for the first fit.")
-    window: int = Field(default=20_000, ge=20, strict=True, description="Newest labelled rows of a fit.")
+    window: Rows = Field(
+        default=20_000,
+        description=(
+            "Labelled rows of a fit: the newest so many; those of a duration; `all`; or {mixed: rows}, the newest half "
+            "of so many and a uniform sample of the older ones."
+        ),
+    )
     cooldown: Duration = Field(default=600_000, description="Rest between two fits.")
     fits: RateText = Field(default=Rate(count=24, per_ms=DAY), description="Most fits.")
 
-    @field_validator("window", mode="before")
-    @classmethod
-    def _only_rows(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise later(f"training.window {value!r}", "write a number of rows, such as 20000")
-        return value
-
     @model_validator(mode="after")
     def _window_holds_the_minimum(self) -> Self:
-        if self.window < self.min_rows:
-            raise ValueError(f"window ({self.window}) must not be below min_rows ({self.min_rows})")
+        rows = self.window.mixed if isinstance(self.window, Mixed) else self.window
+        if isinstance(rows, int) and rows < self.min_rows:
+            raise ValueError(f"window ({rows}) must not be below min_rows ({self.min_rows})")
         return self
 
 
 class StrategySpec(Spec):
-    """How the members' outputs become one prediction; only one member so far."""
+    """How the members' outputs become one prediction."""
 
-    name: Literal["blend", "champion"] = Field(default="blend", description="Only `blend` so far.")
-    members: int = Field(default=1, ge=1, description="Most members of the pool; only 1 so far.")
-    alpha: float | None = Field(default=None, description="For `champion`: not supported yet.")
-    max_rows: int | None = Field(default=None, description="For `champion`: not supported yet.")
+    name: Literal["blend", "champion"] = Field(
+        default="blend", description="`blend`: all answer, by the weight that labels give them; `champion`: one rules."
+    )
+    members: int = Field(
+        default=6,
+        ge=1,
+        le=64,
+        description="Most members of the pool; with 1 each fit replaces the one before.",
+    )
+    alpha: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="For `champion`: most wrong promotions, as a share; absent: 0.05.",
+    )
+    max_rows: int | None = Field(
+        default=None, ge=100, description="For `champion`: rows after which a challenger is given up; absent: 20000."
+    )
 
     @model_validator(mode="after")
-    def _only_one_member(self) -> Self:
-        mend = "write {name: blend, members: 1} or leave the block out"
-        if self.name != "blend" or self.alpha is not None or self.max_rows is not None:
-            raise later("strategy champion", mend)
-        if self.members != 1:
-            raise later(f"a blend of {self.members} members", mend)
+    def _fits_its_name(self) -> Self:
+        if self.name == "blend" and (self.alpha is not None or self.max_rows is not None):
+            raise ValueError("alpha and max_rows are for champion: remove them, or write `name: champion`")
+        if self.name == "champion" and self.members == 1:
+            raise ValueError("champion needs a challenger beside the champion: write `members: 2` or more")
         return self
 
 
@@ -242,7 +312,7 @@ class Pipeline(Spec):
     pipeline: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = Field(
         description="Name; topics are called <pipeline>.<topic>.v1."
     )
-    task: Literal["binary", "multiclass", "regression"] = Field(description="What is predicted; only `binary` so far.")
+    task: Task = Field(description="What is predicted: one of two classes, one of several, or a number.")
     events: EventsSpec
     labels: LabelsSpec
     features: dict[FeatureName, Definition] = Field(
@@ -253,13 +323,6 @@ class Pipeline(Spec):
     drift: DriftSpec = DriftSpec()
     training: TrainingSpec = TrainingSpec()
     strategy: StrategySpec = StrategySpec()
-
-    @field_validator("task")
-    @classmethod
-    def _only_binary(cls, value: str) -> str:
-        if value != "binary":
-            raise later(f"task {value}", "write `task: binary`")
-        return value
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -286,15 +349,30 @@ class Pipeline(Spec):
         """Whether an entity owns a window; else its partition does."""
         return self.windows.per == "entity" and self.events.entity is not None
 
+    @property
+    def metric(self) -> str:
+        """What a model is judged by."""
+        return self.model.metric or METRICS[self.task][0]
+
+    @cached_property
+    def target(self) -> Target:
+        """What is predicted, as numbers."""
+        return Target(self.task, self.classes)
+
     @cached_property
     def classes(self) -> tuple[bool | str, ...]:
-        """The label's values; a probability is that of the second."""
+        """The label's values, none in regression; of two, a probability is that of the second."""
+        if self.task == "regression":
+            return ()
         return self.labels.values if self.labels.values is not None else (False, True)
 
     @cached_property
-    def absent_class(self) -> int | None:
-        """Index of the class that no label by the horizon means; None where such a row is unlabelled."""
-        given = [type(each) is type(self.labels.absent) and each == self.labels.absent for each in self.classes]
+    def absent_label(self) -> float | None:
+        """What no label by the horizon means, as `_label` says it; None where such a row is unlabelled."""
+        absent = self.labels.absent
+        if self.task == "regression":
+            return float(absent) if isinstance(absent, (int, float)) and not isinstance(absent, bool) else None
+        given = [type(each) is type(absent) and each == absent for each in self.classes]
         return given.index(True) if True in given else None
 
     @cached_property

@@ -133,7 +133,16 @@ TOPICS: tuple[Topic, ...] = (
         "compacted",
         public="out",
     ),
-    Topic("weights", "checkpoint of weights and calibrator; nothing writes it yet", "", (), (), "one", "days", 7),
+    Topic(
+        "weights",
+        "checkpoint of what the labels taught: the members' weights, the calibrator",
+        "<model>/weights",
+        ("training",),
+        ("serving", "training"),
+        "one",
+        "days",
+        7,
+    ),
     Topic(
         "pipeline",
         "the spec and its digest",

@@ -21,7 +21,7 @@ from headrace.local_kafka import LocalKafka
 from headrace.local_kafka.probe import HOST, free_ports
 from headrace.options import JsonOption
 from headrace.output import Output
-from headrace.plans import plans
+from headrace.plans import pair, plans, trusting
 from headrace.rows import messages
 from headrace.stopping import interruptible
 from headrace.supervisor import Supervisor
@@ -108,7 +108,8 @@ def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
     """Everything that runs, and Kafka's address; the services import their libraries while Kafka starts."""
     (port,) = free_ports(1)
     address = f"{HOST}:{port}"
-    children = plans(PIPELINE, address, data=home.data, artefacts=home.artefacts)
+    pair(home.keys)
+    children = plans(PIPELINE, address, data=home.data, artefacts=home.artefacts, keys=home.keys)
     supervisor = Supervisor(children, home.keep)
     stack.callback(supervisor.stop)
     supervisor.prepare()
@@ -125,7 +126,7 @@ def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, home: Home,
     log = stack.enter_context(contextlib.closing(KafkaLog(brokers, spec.pipeline, "demo")))
     rows = readings(MOST_ROWS, COURSE.change, SEED, COURSE.wrong, COURSE.wear)
     stream = stack.enter_context(Stream(brokers, spec.pipeline, messages(rows, spec, OPTIONS), rate, HOLD_ROWS))
-    return stream, Reading(log, Store(home.artefacts), story, OPTIONS.prefix)
+    return stream, Reading(log, Store(home.artefacts, trusting(home.keys)), story, OPTIONS.prefix)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, DriftEpisode, Member, Pool
-from schemas.predictions import THRESHOLD
+from schemas.task import THRESHOLD
 
 
 class Reading:

@@ -17,6 +17,7 @@ from runtime.tail import story
 from schemas import batch as b
 from schemas.events import Reason
 from schemas.pipeline import Pipeline
+from schemas.task import Target
 from services.features.domain.join import Join, Outcome
 from services.features.domain.labelled import arrange
 from services.features.domain.waiting import Spill
@@ -49,8 +50,9 @@ class Joiner:
     ) -> None:
         self._digest, self._partition, self._letters = spec.digest, partition, letters
         revised = spec.labels.revision is not None
-        self._none = _examples_schema(features, revised=revised).empty_table().combine_chunks()
-        self._join = Join(spec.labels.horizon, spec.drift.lateness, spec.absent_class, revised=revised, spill=spill)
+        self._none = _examples_schema(features, spec.target, revised=revised).empty_table().combine_chunks()
+        absent = None if spec.absent_label is None else pa.scalar(spec.absent_label).cast(spec.target.label_type)
+        self._join = Join(spec.labels.horizon, spec.drift.lateness, absent, revised=revised, spill=spill)
         self._fold = Fold(INPUTS)
         self._said = self._fold.through(), dict(self._fold.marks)
         self._clock: int | None = None
@@ -205,6 +207,6 @@ def _count(outcome: Outcome, metrics: Metrics) -> None:
         metrics.duplicates.labels(stream).inc(count)
 
 
-def _examples_schema(features: pa.Schema, *, revised: bool) -> pa.Schema:
-    added = (*b.SCORED, *b.LABELLED, *(b.REVISED if revised else ()))
+def _examples_schema(features: pa.Schema, target: Target, *, revised: bool) -> pa.Schema:
+    added = (*target.scored, *target.labelled, *(b.REVISED if revised else ()))
     return pa.schema([*features, *(pa.field(name, kind) for name, kind in added)])

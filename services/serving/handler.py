@@ -15,8 +15,10 @@ from runtime.artefact import ModelRefused
 from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import Stage, decode, gathered, parted, rounds
 from runtime.tail import story
+from runtime.weighed import WEIGHTS, Weighed, tail
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.columns import completed, feature_columns
@@ -49,10 +51,11 @@ class Serving:
         load: Fetches, verifies, loads and warms up a member's model. Raises ModelRefused or Transient.
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
+        keys: Whose announcements are believed; by default nobody's.
     """
 
     inputs = ("features",)
-    follows = ("models",)
+    follows = ("models", WEIGHTS.topic)
     leads = False
 
     def __init__(
@@ -61,13 +64,16 @@ class Serving:
         load: Callable[[Member], Scorer],
         metrics: Metrics | None = None,
         form: cloudevents.Form = "structured",
+        keys: Keys | None = None,
     ) -> None:
         self._load, self._metrics = load, metrics or Metrics()
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
-        self._columns = feature_columns(spec)
-        self._announced = Announced()
+        self._columns, self._target = feature_columns(spec), spec.target
+        self._told = [*TOLD, b.PROBABILITIES] if self._target.width > 1 else TOLD
+        self._keys = keys or Keys()
+        self._announced, self._weighed = Announced(self._keys, self._metrics), Weighed(self._keys, self._metrics)
         self._judged = 0
         self._again = 0
         self._pool: ServedPool | None = None
@@ -88,7 +94,7 @@ class Serving:
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """From the first announcement kept; what is announced by now is in service before the first row."""
         place = Place("models", 0)
-        return {place: log.begin(place)}
+        return {place: log.begin(place), WEIGHTS: tail(log, self._keys)}
 
     def forget(self, place: Place) -> None:
         """Drop the fold of a lost partition."""
@@ -110,13 +116,15 @@ class Serving:
         announced = [message for run in polled if run.topic == "models" for message in run.messages]
         for message in announced:
             self._announced.take(message)
+        for message in (message for run in polled if run.topic == WEIGHTS.topic for message in run.messages):
+            self._weighed.take(message)
         if (announced or self._pool is None) and (decided := self._follow_pool()):
             yield decided
-        version = 0 if self._pool is None else self._pool.version
+        version, number = self._follow_weights()
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
-            rows = scored(completed(gathered(turn), self._columns), self._pool)
+            rows = scored(completed(gathered(turn), self._columns), self._pool, self._target)
             parts = list(parted(turn, rows))
-            yield [each for part in parts for each in self._stage.emit(*part, pool=version)]
+            yield [each for part in parts for each in self._stage.emit(*part, pool=version, weights=number)]
             if rows.num_rows:
                 yield self._predictions(chain.from_iterable(repeat(p, part.num_rows) for p, _, part in parts), rows)
             self._metrics.rows.labels("scored").inc(rows.num_rows)
@@ -133,7 +141,7 @@ class Serving:
         if wanted is None or wanted.version <= self._judged:
             return []
         try:
-            served = ServedPool(wanted, tuple(self._model(version) for version in wanted.members))
+            models = {version: self._model(version) for version in wanted.members}
         except Transient as error:
             if self._pool is None:
                 raise
@@ -141,18 +149,28 @@ class Serving:
             return []
         except ModelRefused as error:
             stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
+            self._metrics.refused_models.labels("artefact").inc()
             decided = self._decision(wanted, "refused", stays, str(error))
         else:
             reason = f"fetched, verified and warmed up; {_before(self._pool)}"
-            self._pool = served
-            self._metrics.pool.set(served.version)
-            decided = self._decision(wanted, "swapped", f"pool {served.version} answers", reason)
+            self._pool = ServedPool(wanted, models, self._target, self._weighed.of(wanted.version))
+            self._metrics.pool.set(wanted.version)
+            decided = self._decision(wanted, "swapped", f"pool {wanted.version} answers", reason)
         self._judged = wanted.version
         return [decided]
 
+    def _follow_weights(self) -> tuple[int, int]:
+        """Put the newest checkpoint of the pool in service; pool and checkpoint that rule from now on."""
+        if self._pool is None:
+            return 0, 0
+        ruling = self._weighed.of(self._pool.version)
+        if ruling is not self._pool.ruling:
+            self._pool = self._pool.ruled(ruling)
+        return self._pool.version, self._pool.number
+
     def _model(self, version: int) -> Scorer:
-        if self._pool is not None and version in self._pool.announced.members:
-            return self._pool.models[self._pool.announced.members.index(version)]
+        if self._pool is not None and version in self._pool.models:
+            return self._pool.models[version]
         member = self._announced.members.get(version)
         if member is None:
             raise ModelRefused(f"member {version} of the pool was never announced")
@@ -180,7 +198,7 @@ class Serving:
         """One message per row, to the partition that is given for it."""
         if not rows.num_rows:
             return []
-        frame = pl.DataFrame(pl.from_arrow(rows.select(TOLD)))
+        frame = pl.DataFrame(pl.from_arrow(rows.select(self._told)))
         keys, values, headers = self._encoder.encode(frame)
         told = zip(repeat("predictions"), partitions, values, keys, headers)
         return list(map(_outgoing, told))

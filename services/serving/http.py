@@ -16,7 +16,7 @@ from runtime.metrics import Metrics
 from runtime.model import one_thread
 from schemas.pipeline import Pipeline
 from services.serving.domain.pool import ServedPool
-from services.serving.domain.requests import Problem, Reader, Wrong, answers
+from services.serving.domain.requests import Problem, Reader, Wrong, answers, told_by
 
 log = logging.getLogger("headrace.http")
 
@@ -99,10 +99,13 @@ class PredictServer:
             mend = "try again when training has announced a model; `headrace status` shows how many rows it has"
             problem = Problem("no_model", "there is no model yet", "$", mend)
             return self._reply(503, {"problems": [problem]}, {"Retry-After": str(RETRY_SECONDS)})
-        events, features = self._reader.read(await request.read())
-        outputs = pool.blend(pool.outputs(features)).tolist()
-        told = answers(events, outputs, self._spec)
-        return self._reply(200, {"predictions": told, "model": pool.announced.leader, "pool": pool.version})
+        asked = self._reader.read(await request.read())
+        outputs = pool.outputs(asked.features)
+        told = answers(asked.events, pool.answers(outputs), self._spec)
+        if asked.outputs:
+            told = [each | more for each, more in zip(told, told_by(pool.members, outputs), strict=True)]
+        ruling = {"model": pool.announced.leader, "pool": pool.version, "weights": pool.number}
+        return self._reply(200, {"predictions": told, **ruling})
 
     @web.middleware
     async def _explained(self, request: web.Request, handler: Answer) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import get_args
 
 import pyarrow as pa
@@ -10,14 +11,14 @@ import pyarrow as pa
 from runtime.announced import Announced
 from runtime.artefact import ModelRefused
 from runtime.errors import WrongSetup
-from runtime.model import Model, fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save, storable
 from runtime.references import fetch_reference
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline
 from schemas.reference import REFERENCE, Season
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
-from services.training.domain.estimators import Recipe, Refused
+from services.training.domain.estimators import NotInstalled, Recipe, Refused
 from services.training.domain.fitting import Fit, fit, parts, seed_of
 from services.training.domain.referring import Calendar, reference
 
@@ -30,14 +31,15 @@ class Fitter:
     Args:
         spec: The pipeline.
         store: Where artefacts go.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters.
+        WrongSetup: The estimator cannot be imported, does not take the parameters, or could not be loaded again.
     """
 
-    def __init__(self, spec: Pipeline, store: Store) -> None:
-        self._spec, self._store = spec, store
-        self._recipe = _recipe(spec)
+    def __init__(self, spec: Pipeline, store: Store, trusted: Sequence[str] = ()) -> None:
+        self._spec, self._store, self._trusted = spec, store, tuple(trusted)
+        self._recipe = _recipe(spec, self._trusted)
         self._made: tuple[tuple[str, int, int], Fit] | None = None
         self._ruling: Model | None = None
 
@@ -52,8 +54,8 @@ class Fitter:
         if self._made is None or self._made[0] != key:
             ruling = self._in_service(announced)
             seed = seed_of(self._spec.pipeline, version)
-            model, types = self._spec.model, self._spec.feature_types
-            made = fit(self._recipe, rows, types, seed, model.metric, None if ruling is None else ruling.score)
+            metric, types = self._spec.metric, self._spec.feature_types
+            made = fit(self._recipe, rows, types, seed, metric, None if ruling is None else ruling.score)
             self._made = key, made
         return self._made[1]
 
@@ -66,38 +68,44 @@ class Fitter:
         """
         manifest = manifest_of(self._spec, candidate, libraries())
         fit, files = candidate.fit, {REFERENCE: self._reference(candidate)}
-        stored = save(self._store, directory(manifest), fit.classifier, fit.warm_up, manifest, files)
+        stored = save(self._store, directory(manifest), fit.estimator, fit.warm_up, manifest, files)
         member = member_of(stored, epoch)
-        fetch(self._store, member, self._spec.feature_types)
+        fetch(self._store, member, self._spec.feature_types, self._trusted)
         fetch_reference(self._store, member)
         return member
 
     def _reference(self, candidate: Candidate) -> bytes:
         """What the fit's world looked like."""
-        older, held_out = parts(candidate.rows)
+        older, held_out = parts(candidate.taken.rows)
         types, drift = self._spec.feature_types, self._spec.drift
-        classes = [str(each).lower() if isinstance(each, bool) else each for each in self._spec.classes]
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
-        return reference(older, held_out, candidate.fit.outputs, types, classes, calendar).to_bytes()
+        return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()
 
     def _in_service(self, announced: Announced) -> Model | None:
-        """The model that leads; None where there is none or its artefact is unusable (serving has refused it then)."""
+        """The model that a fit would replace, so that it must not be worse; None where labels decide between them.
+
+        None too where its artefact is unusable (serving has refused it then).
+        """
         member = None if announced.pool is None else announced.members.get(announced.pool.leader)
-        if member is None:
+        if member is None or self._spec.strategy.members > 1:
             return None
         if self._ruling is None or self._ruling.version != member.version:
             try:
-                self._ruling = fetch(self._store, member, self._spec.feature_types)
+                self._ruling = fetch(self._store, member, self._spec.feature_types, self._trusted)
             except ModelRefused as error:
                 log.warning("ruling_model_unusable", extra={"error": str(error)})
                 return None
         return self._ruling
 
 
-def _recipe(spec: Pipeline) -> Recipe:
-    recipe = Recipe(spec.model.estimator, spec.model.params)
+def _recipe(spec: Pipeline, trusted: Sequence[str]) -> Recipe:
+    recipe = Recipe(spec.model.estimator, spec.model.params, spec.target)
     try:
-        recipe.check()
+        storable(recipe.check(), trusted)
+    except NotInstalled as error:
+        raise WrongSetup(f"model.estimator of pipeline.yaml: {error}") from error
     except Refused as error:
         raise WrongSetup(f"model.params of pipeline.yaml: {error}; mend or remove the parameter") from error
+    except ModelRefused as error:
+        raise WrongSetup(f"model.estimator of pipeline.yaml: {spec.model.estimator}: {error}") from error
     return recipe

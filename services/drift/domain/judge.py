@@ -39,7 +39,7 @@ class Judge:
 
         Args:
             pane: Counts of labels and losses.
-            errors: What the pane's newest member got wrong, in merged order.
+            errors: What the pane's anchor got wrong, in merged order.
         """
         return [*self.watches["label"].judge(pane), *self.watches["concept"].judge(pane, errors)]
 

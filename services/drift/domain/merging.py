@@ -16,10 +16,9 @@ import pyarrow as pa
 from schemas import batch as b
 from schemas.bins import LABEL as LABEL_STREAM
 from schemas.bins import LOSS as LOSS_STREAM
-from schemas.bins import Column
-from schemas.predictions import THRESHOLD, log_losses
+from schemas.bins import Bins, Column
 from services.drift.domain.lanes import Lanes
-from services.drift.domain.panes import COUNTS, LABEL, MEMBER, OUTPUT, times
+from services.drift.domain.panes import COUNTS, LABEL, LOSS, MEMBER, WRONG, times
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -38,48 +37,55 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Joined rows in merged order, arrays of equal length; of the members of one row the newest comes first.
+    """Joined rows in merged order, arrays of equal length.
 
     Attributes:
         keys: Label time in milliseconds, source, position, row.
-        member: Who answered.
-        output: Probability that it gave the second class.
-        label: Index of the class that came true.
+        member: The row's anchor.
+        loss: What its output cost.
+        wrong: 1 where it named another class than came true, 0 where that one; NaN in regression.
+        label: Index of the class that came true, or the value.
     """
 
     keys: tuple[Ints, Ints, Ints, Ints]
     member: Ints
-    output: Floats
-    label: Ints
+    loss: Floats
+    wrong: Floats
+    label: Floats
 
     @classmethod
     def merged(cls, batches: Sequence[pa.RecordBatch]) -> Rows:
         """The rows of batches of counts, put in order."""
         rows = pa.concat_batches([*batches, pa.RecordBatch.from_pylist([], COUNTS)])
         keys = [times(rows), *(_ints(rows, name) for name in (b.SOURCE, b.POSITION, b.ROW))]
-        member = _ints(rows, MEMBER)
-        order = np.lexsort((-member, *keys[::-1]))
+        order = np.lexsort(keys[::-1])
         time, source, position, row = (key[order] for key in keys)
-        output = rows.column(OUTPUT).to_numpy()
-        return cls((time, source, position, row), member[order], output[order], _ints(rows, LABEL)[order])
+        loss, wrong, label = (_floats(rows, name)[order] for name in (LOSS, WRONG, LABEL))
+        return cls((time, source, position, row), _ints(rows, MEMBER)[order], loss, wrong, label)
 
     def __len__(self) -> int:
         return len(self.member)
 
     @property
-    def loss(self) -> Floats:
-        """1 where the likelier class was the wrong one, else 0."""
-        wrong: Floats = ((self.output >= THRESHOLD) != (self.label == 1)).astype(np.float64)
-        return wrong
-
-    @property
     def columns(self) -> dict[str, Column]:
         """What of the rows is counted with an anchor's bins: the label, and the loss that its reference knows."""
-        return {LABEL_STREAM: self.label, LOSS_STREAM: log_losses(self.output, self.label == 1)}
+        return {LABEL_STREAM: self.label, LOSS_STREAM: self.loss}
+
+    def errors(self, bins: Bins | None) -> Floats:
+        """What the witness of concept drift hears, 0 to 1: whether the class was wrong, or how great the loss is.
+
+        In regression it is the bin of the loss at the quantiles of the reference's losses, 1 for the last; without a
+        reference 0.
+        """
+        if not np.isnan(self.wrong).any():
+            return self.wrong
+        edges = () if bins is None else bins.stream(LOSS_STREAM, "loss").edges
+        return np.searchsorted(edges, self.loss, "left") / max(1, len(edges))
 
     def __getitem__(self, chosen: slice | npt.NDArray[np.bool_]) -> Rows:
         time, source, position, row = (key[chosen] for key in self.keys)
-        return Rows((time, source, position, row), self.member[chosen], self.output[chosen], self.label[chosen])
+        loss, wrong, label = (each[chosen] for each in (self.loss, self.wrong, self.label))
+        return Rows((time, source, position, row), self.member[chosen], loss, wrong, label)
 
     def key(self, index: int) -> Key:
         """Place of a row."""
@@ -95,6 +101,10 @@ class Rows:
 
 def _ints(rows: pa.RecordBatch, name: str) -> Ints:
     return rows.column(name).to_numpy(zero_copy_only=False).astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _floats(rows: pa.RecordBatch, name: str) -> Floats:
+    return rows.column(name).to_numpy(zero_copy_only=False).astype(np.float64)  # type: ignore[no-any-return]
 
 
 class Merge(Lanes):

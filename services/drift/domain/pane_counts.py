@@ -25,7 +25,7 @@ class PaneCounts:
 
     Attributes:
         pane: Its index: time // length.
-        anchor: The newest member that the rows carry, whose bins they were counted with; 0 where there is none.
+        anchor: The newest anchor of the rows, whose bins they were counted with; 0 where there is none.
         sources: Where the rows came in: partitions of events, ascending.
         counts: Shape (sources, cells of the anchor's bins); (sources, 0) where nobody knows its bins.
         quality: Shape (sources, FATES).

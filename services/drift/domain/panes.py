@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
+from schemas.task import BINARY, Target, anchored, shaped
 
-MEMBER, OUTPUT, LABEL = "member", "output", "label"
+MEMBER, LOSS, WRONG, LABEL = "member", "loss", "wrong", "label"
 COUNTS = pa.schema(
     [
         (b.TIME, pa.timestamp("ms", "UTC")),
@@ -20,13 +21,16 @@ COUNTS = pa.schema(
         (b.POSITION, pa.int64()),
         (b.ROW, pa.int32()),
         (MEMBER, pa.int32()),
-        (OUTPUT, pa.float64()),
-        (LABEL, pa.int8()),
+        (LOSS, pa.float64()),
+        (WRONG, pa.bool_()),
+        (LABEL, pa.float64()),
     ]
 )
-"""Joined rows in drift-counts: `_time` is the label's, the identity the event's, the label the index of its class."""
+"""Joined rows in drift-counts: `_time` is the label's, the identity the event's, the member the row's anchor; its loss,
+whether it named another class (null in regression), and the label, a class by its index."""
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def times(batch: pa.RecordBatch) -> Ints:
@@ -34,27 +38,38 @@ def times(batch: pa.RecordBatch) -> Ints:
     return batch.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def judged(examples: pa.RecordBatch) -> pa.RecordBatch:
-    """One row per member output of each joined row, with what came true.
+def judged(examples: pa.RecordBatch, target: Target = BINARY) -> pa.RecordBatch:
+    """What the anchor of each joined row got wrong; rows that it gave no output for are left out.
 
     Corrections change datasets, never monitors: the first label of an event judged its prediction.
     """
     if b.CORRECTION in examples.schema.names:
         examples = examples.filter(pc.invert(examples.column(b.CORRECTION)))
-    outputs = examples.column(b.OUTPUTS)
-    parents = pc.list_parent_indices(outputs)
-    output, member = pc.list_flatten(outputs), pc.list_flatten(examples.column(b.MEMBERS))
+    member, outputs = anchored(examples, target.width)
+    if not (known := np.isfinite(outputs).all(axis=1)).all():
+        examples, member, outputs = examples.filter(pa.array(known)), member[known], outputs[known]
+    labels, outputs = _numbers(examples.column(b.LABEL)), shaped(outputs, target.width)
     columns = [
-        examples.column(b.LABEL_TIME).take(parents),
-        *(examples.column(name).take(parents) for name in (b.SOURCE, b.POSITION, b.ROW)),
-        member,
-        output,
-        examples.column(b.LABEL).take(parents),
+        examples.column(b.LABEL_TIME),
+        *(examples.column(name) for name in (b.SOURCE, b.POSITION, b.ROW)),
+        pa.array(member),
+        pa.array(target.losses(outputs, labels)),
+        _wrong(target, outputs, labels),
+        pa.array(labels, pa.float64()),
     ]
-    rows = pa.RecordBatch.from_arrays(
+    return pa.RecordBatch.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, COUNTS, strict=True)], schema=COUNTS
     )
-    return rows.filter(output.is_valid()) if output.null_count else rows
+
+
+def _wrong(target: Target, outputs: Floats, labels: Floats) -> pa.Array:
+    if target.is_regression:
+        return pa.nulls(len(labels), pa.bool_())
+    return pa.array(target.wrong(target.predictions(outputs), labels))
+
+
+def _numbers(column: pa.Array) -> Floats:
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)  # type: ignore[no-any-return]
 
 
 class OpenPanes:

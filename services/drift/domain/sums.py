@@ -36,7 +36,7 @@ def by_panes(
         rows: Of whole panes.
         pane: Length of a pane in milliseconds.
         bins: Of a member; None for one without.
-        anchor: The newest member that was seen before, 0 for none.
+        anchor: The newest anchor that was seen before, 0 for none.
     """
     panes = rows.keys[0] // pane
     cuts = [*np.flatnonzero(np.diff(panes, prepend=panes[:1] - 1)).tolist(), len(panes)]
@@ -59,7 +59,7 @@ class Sums(Lanes):
     Args:
         partitions: How many there are.
         cells: How many cells the bins of a member have; 0 for a member without.
-        anchor: The newest member that was seen before, 0 for none.
+        anchor: The newest anchor that was seen before, 0 for none.
     """
 
     def __init__(self, partitions: int, cells: Callable[[int], int], anchor: int = 0) -> None:

@@ -1,7 +1,8 @@
 """Panes of event time that are open: what scored rows were counted as, per pane, member and source.
 
-A row is counted when it comes and let go. Each row counts with the bins of the newest member that it was scored by, so
-that the rows themselves say which reference they belong to. Beside the bins stands what became of a row at the door.
+A row is counted when it comes and let go. Each row counts with the bins of its anchor, the first member that it was
+scored by: so the rows themselves say which reference they belong to. Beside the bins stands what became of a row at
+the door.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas import batch as b
 from schemas.bins import PREDICTION, Bins, Column
+from schemas.task import Target, anchored, shaped
 from services.drift.domain.door import CODES, DOOR, DUPLICATE, FATES, LATE, OK, Ids, reached
 from services.drift.domain.panes import MEMBER
 
@@ -38,19 +39,6 @@ Ints = npt.NDArray[np.int64]
 Whole = npt.NDArray[np.integer]
 Key = tuple[int, int, int]
 """Pane, member, source."""
-
-
-def scorers(batch: pa.RecordBatch) -> tuple[Ints, npt.NDArray[np.float64]]:
-    """The newest member that each row was scored by and its output; 0 and NaN where there was no pool."""
-    members = batch.column(b.MEMBERS)
-    parents = pc.list_parent_indices(members).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(members).to_numpy(zero_copy_only=False)
-    outputs = pc.list_flatten(batch.column(b.OUTPUTS)).to_numpy(zero_copy_only=False)
-    order = np.lexsort((flat, parents))
-    newest = order[np.append(np.flatnonzero(np.diff(parents[order])), len(order) - 1)[: len(order)]]
-    member, output = np.zeros(batch.num_rows, np.int64), np.full(batch.num_rows, np.nan)
-    member[parents[newest]], output[parents[newest]] = flat[newest], outputs[newest]
-    return member, output
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +80,14 @@ class Tallies:
     """Counts of one partition whose panes are not closed yet.
 
     Args:
+        target: What is predicted.
         pane: Length of a pane in milliseconds.
         lateness: How far the watermark must have passed a pane's end, milliseconds.
         closed: Index of the last closed pane, None at the very beginning.
     """
 
-    def __init__(self, pane: int, lateness: int, closed: int | None = None) -> None:
-        self._pane, self._lateness = pane, lateness
+    def __init__(self, target: Target, pane: int, lateness: int, closed: int | None = None) -> None:
+        self._target, self._pane, self._lateness = target, pane, lateness
         self.closed = closed
         self._counts: dict[Key, tuple[Whole, Whole]] = {}
         self._ids = Ids()
@@ -108,7 +97,7 @@ class Tallies:
 
         Args:
             rows: Scored rows, none of which was added before.
-            bins: Of a member that is the newest of a row; None for one without.
+            bins: Of a member that is the anchor of a row; None for one without.
             again: Whether they were counted before a restart, also as late ones.
         """
         panes = rows.column(b.TIME).cast(pa.int64()).to_numpy(zero_copy_only=False) // self._pane
@@ -162,9 +151,9 @@ class Tallies:
 
     def _count(self, rows: pa.RecordBatch, groups: Groups, bins: Callable[[int], Bins | None]) -> None:
         self._enter(rows.column(b.EVENT_ID), groups)
-        member, output = scorers(rows)
+        member, outputs = anchored(rows, self._target.width)
         columns: dict[str, Column] = {name: rows.column(name) for name in rows.schema.names}
-        columns[PREDICTION] = output
+        columns[PREDICTION] = self._target.predictions(shaped(outputs, self._target.width))
         for each in np.unique(member[member > DOOR]).tolist():
             chosen = np.flatnonzero(member == each)
             part = columns if len(chosen) == len(member) else _chosen(columns, chosen)

@@ -69,7 +69,7 @@ class Watch:
 
         Args:
             pane: Counts of all sources.
-            errors: Of concept: what the pane's newest member got wrong.
+            errors: Of concept: what the pane's anchor got wrong.
         """
         if pane.anchor < self.standing.anchor:
             errors = None  # of a member that is no longer watched

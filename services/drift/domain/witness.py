@@ -1,4 +1,4 @@
-"""The second witness of concept drift: ADWIN on the anchor's 0/1 losses, pane by pane.
+"""The second witness of concept drift: ADWIN on the anchor's 0/1 losses, in regression on their quantiles, by panes.
 
 What ADWIN knows is in no checkpoint: it is read again, from the pane behind which it began anew.
 """
@@ -20,7 +20,7 @@ class Errors:
 
     Attributes:
         times: Label times, milliseconds.
-        losses: 0 or 1.
+        losses: 0 or 1; in regression between them, the higher the greater the loss.
     """
 
     times: npt.NDArray[np.int64]

@@ -45,10 +45,10 @@ class Counter:
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:
         """Take up behind the newest counts; what lies between them and the commit is counted again, not said again."""
         self._log = log
-        resumed, drift = newest(log, place), self._spec.drift
-        lane: Lane = ExamplesLane(drift, resumed) if place.topic == EXAMPLES else ScoredLane(drift, resumed, self._bins)
+        resumed, spec = newest(log, place), self._spec
+        lane: Lane = ExamplesLane(spec, resumed) if place.topic == EXAMPLES else ScoredLane(spec, resumed, self._bins)
         if resumed.closed is not None:
-            begin = (resumed.closed + 1) * drift.pane
+            begin = (resumed.closed + 1) * spec.drift.pane
             for message in rewind(log, place, resumed.mark + 1, begin, lane.highest):
                 lane.recall(message)
         owed = []

@@ -91,7 +91,7 @@ class Intake:
         anchor = self._judge.watches["concept"].standing.anchor
         for labelled, rows in by_panes(self._examples.settle(), self._pane, self._bins, anchor):
             self.unkept += 1
-            for moved in self._judge.labels(labelled, Errors(rows.keys[0], rows.loss)):
+            for moved in self._judge.labels(labelled, Errors(rows.keys[0], rows.errors(self._bins(labelled.anchor)))):
                 yield moved, self._examples.through(moved.pane)
         self._advance()
 

@@ -77,7 +77,7 @@ class Judge:
         known = checkpoint.positions, checkpoint.density
         self._intake = Intake(partitions, drift.pane, self._families, self._bins, *known)
         self._sayings = Sayings(self._spec, self._form)
-        self._announced = Announced()
+        self._announced = Announced(self._references.keys, self._metrics)
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
         """Take the lead: the newest checkpoint, from now on under an epoch above all that judges said."""
@@ -173,9 +173,14 @@ class Judge:
 
     def _hear(self, run: Polled) -> None:
         """What is announced, but for what a controller says that was replaced."""
-        said = [self._announced.take(message) for message in run.messages]
-        if self._announced.pool in said and self._announced.pool is not None:
-            _agree(self._announced.pool)
+        for message in run.messages:
+            before, said = self._announced.pool, self._announced.take(message)
+            if isinstance(said, Pool) and before is not None and said.anchor < before.anchor:
+                raise WrongSetup(
+                    f"pool {said.version} of {said.model!r} names member {said.anchor} as anchor, and member "
+                    f"{before.anchor} was watched already: rows of an older anchor are not judged. Announce a pool "
+                    "whose anchor is the same or newer."
+                )
 
 
 def _counts(run: Polled) -> list[Decoded]:
@@ -197,12 +202,3 @@ def _released(run: Polled) -> Iterator[str]:
         else:
             if wish.kind == "release":
                 yield wish.subject
-
-
-def _agree(pool: Pool) -> None:
-    """The rule that the rows name the anchor holds while the anchor is the newest member."""
-    if pool.anchor != max(pool.members):
-        raise WrongSetup(
-            f"pool {pool.version} of {pool.model!r} names member {pool.anchor} as anchor, but {max(pool.members)} is "
-            "its newest: an older anchor is not supported yet. Announce a pool whose newest member is the anchor."
-        )

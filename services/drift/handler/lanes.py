@@ -17,11 +17,12 @@ from runtime.ports import Outgoing, Place
 from runtime.stage import Decoded, pieces
 from schemas import batch as b
 from schemas.bins import Bins
-from schemas.spec import DriftSpec
+from schemas.spec import Pipeline
+from schemas.task import anchored
 from services.drift.domain.merging import EXAMPLES
 from services.drift.domain.panes import OpenPanes, judged
 from services.drift.domain.sums import SCORED
-from services.drift.domain.tallies import Tallies, scorers
+from services.drift.domain.tallies import Tallies
 from services.drift.handler.resuming import OUTPUT, Resumed
 
 Closed = tuple[tuple[int, int], pa.RecordBatch]
@@ -64,21 +65,22 @@ class Lane(Protocol):
 class ExamplesLane:
     """Joined rows, by label time."""
 
-    def __init__(self, spec: DriftSpec, resumed: Resumed) -> None:
+    def __init__(self, spec: Pipeline, resumed: Resumed) -> None:
         self.fold, self.mark = _fold(EXAMPLES, resumed), resumed.mark
         self.said = self.fold.through()
-        self.panes = OpenPanes(spec.pane, spec.lateness, resumed.closed)
+        self.panes = OpenPanes(spec.drift.pane, spec.drift.lateness, resumed.closed)
+        self._target = spec.target
 
     def recall(self, message: Decoded) -> None:
         """See `Lane`."""
-        self.panes.add(judged(message.batch))
+        self.panes.add(judged(message.batch, self._target))
 
     def count(self, message: Decoded) -> int:
         """See `Lane`."""
         # Examples come in the order of their labels, not of their events: the fold's rule for rows is not theirs, so
         # it sees none. A repeated row has the same label time: it is late, or taken once when its pane closes.
         self.fold.take(EXAMPLES, message.offset, message.batch.slice(0, 0), message.headers)
-        return self.panes.add(judged(message.batch))
+        return self.panes.add(judged(message.batch, self._target))
 
     def passed(self) -> int | None:
         """See `Lane`."""
@@ -94,15 +96,15 @@ class ScoredLane:
     """Scored rows, by event time.
 
     Args:
-        spec: Length of a pane, lateness.
+        spec: The pipeline.
         resumed: Where to take up.
         bins: The bins of a member. Raises `Transient`.
     """
 
-    def __init__(self, spec: DriftSpec, resumed: Resumed, bins: Callable[[int], Bins | None]) -> None:
+    def __init__(self, spec: Pipeline, resumed: Resumed, bins: Callable[[int], Bins | None]) -> None:
         self.fold, self.mark = _fold(SCORED, resumed), resumed.mark
         self.said = self.fold.through()
-        self.panes = Tallies(spec.pane, spec.lateness, resumed.closed)
+        self.panes = Tallies(spec.target, spec.drift.pane, spec.drift.lateness, resumed.closed)
         self._bins = bins
         self._before = Fold((SCORED,))
 
@@ -131,7 +133,7 @@ class ScoredLane:
 
 def versions(rows: pa.RecordBatch) -> Iterator[int]:
     """The members whose bins scored rows need."""
-    return (each for each in np.unique(scorers(rows)[0]).tolist() if each)
+    return (each for each in np.unique(anchored(rows, 0)[0]).tolist() if each)
 
 
 def emit(place: Place, lane: Lane, message: Decoded, closed: Closed, pipeline: str) -> list[Outgoing]:

@@ -52,7 +52,7 @@ class Join:
     Args:
         horizon: How much later than its row a label may be, milliseconds.
         lateness: How much longer than that to wait, because times come out of order, milliseconds.
-        absent: Index of the class that no label by the horizon means; None: such a row is no example.
+        absent: The label that no label by the horizon means; None: such a row is no example.
         revised: Whether labels have revisions: a higher one makes another example until the horizon.
         spill: Where the columns of what waits go when it is too much; None: all stay in memory.
     """
@@ -61,7 +61,7 @@ class Join:
         self,
         horizon: int,
         lateness: int,
-        absent: int | None = None,
+        absent: pa.Scalar | None = None,
         *,
         revised: bool = False,
         spill: Spill | None = None,

@@ -15,19 +15,19 @@ _FROM_LABEL = {b.LABEL: b.LABEL, b.LABEL_TIME: b.TIME, b.LABEL_SOURCE: b.SOURCE,
 
 def with_labels(rows: pa.Table, labels: pa.Table) -> pa.Table:
     """Rows with their labels, which come in the same order."""
-    for name, kind in b.LABELLED:
-        rows = rows.append_column(pa.field(name, kind), labels.column(_FROM_LABEL[name]))
+    for name, _ in b.LABELLED:
+        rows = rows.append_column(name, labels.column(_FROM_LABEL[name]))
     return rows
 
 
-def without_label(rows: pa.Table, absent: int, horizon: int) -> pa.Table:
+def without_label(rows: pa.Table, absent: pa.Scalar, horizon: int) -> pa.Table:
     """Rows that no label came for, with what that means, known `horizon` milliseconds after the row."""
     values = {
-        b.LABEL: pa.array(np.full(rows.num_rows, absent, np.int8)),
+        b.LABEL: pa.repeat(absent, rows.num_rows),
         b.LABEL_TIME: pa.array(times(rows) + horizon).cast(pa.timestamp("ms", "UTC")),
     }
     for name, kind in b.LABELLED:
-        rows = rows.append_column(pa.field(name, kind), values.get(name, pa.nulls(rows.num_rows, kind)))
+        rows = rows.append_column(name, values[name] if name in values else pa.nulls(rows.num_rows, kind))
     return rows
 
 

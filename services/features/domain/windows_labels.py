@@ -30,7 +30,7 @@ class Labels:
     Attributes:
         names: Their entities.
         times: When they were known, milliseconds.
-        values: Index of the class.
+        values: Index of the class, or the value; never NaN.
     """
 
     names: pa.Array

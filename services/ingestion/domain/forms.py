@@ -117,16 +117,15 @@ def event_form(spec: Pipeline) -> Form:
 
 
 def label_form(spec: Pipeline) -> Form:
-    """How labels are read: the rows have the class, and the message itself for a dead letter at the horizon."""
+    """How labels are read: the rows have class or value, and the message itself for a dead letter at the horizon."""
     names, labels = label_schema(spec).names, spec.labels
-    kind = pa.bool_() if labels.type == "boolean" else pa.string()
     return Form(
         topic=LABELS,
         name=physical(spec.pipeline, LABELS),
         fields=spec.label_fields,
         decoder=label_decoder(spec),
         columns=lambda records: dict(zip(names, label_columns(records, spec), strict=True)),
-        payload=partial(_label, labels.field, labels.revision, pa.array(spec.classes, kind)),
+        payload=partial(_label, labels.field, labels.revision, _reader(spec)),
         keeps=True,
         id=labels.id,
         entity=spec.events.entity,
@@ -134,6 +133,14 @@ def label_form(spec: Pipeline) -> Form:
     )
 
 
-def _label(field: str, revision: str | None, classes: pa.Array, columns: Columns) -> Columns:
-    label = {LABEL: pc.index_in(columns[field], value_set=classes).cast(pa.int8())}
+def _reader(spec: Pipeline) -> Callable[[pa.Array], pa.Array]:
+    """Makes the column `_label` of the field's: the index of the class, or the value (an integer above 2^53 rounds)."""
+    if spec.target.is_regression:
+        return partial(pc.cast, target_type=spec.target.label_type, safe=False)
+    classes = pa.array(spec.classes, pa.bool_() if spec.labels.type == "boolean" else pa.string())
+    return lambda column: pc.index_in(column, value_set=classes).cast(spec.target.label_type)
+
+
+def _label(field: str, revision: str | None, read: Callable[[pa.Array], pa.Array], columns: Columns) -> Columns:
+    label = {LABEL: read(columns[field])}
     return label if revision is None else {**label, REVISION: columns[revision]}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-import pyarrow as pa
-
-from schemas.artefact import MODEL, Dataset, Manifest, Quarantine, model_digest, sha256
+from schemas.answers import answer
+from schemas.artefact import MODEL, Dataset, Made, Manifest, model_digest, sha256
 from schemas.messages import Cause, Member, Pool
 from schemas.pipeline import Pipeline
 from schemas.spec import FeatureType
 from services.training.domain.fitting import Fit
-from services.training.domain.rows import content_digest, times
+from services.training.domain.taking import Taken, dataset_of
+
+HISTORY = "history-"
+"""What the name of a history begins with; ids of topics do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +25,13 @@ class Candidate:
     version: int
     cause: Cause
     cutoff: int
-    rows: pa.RecordBatch
-    positions: Mapping[int, tuple[int, int]]
+    taken: Taken
     fit: Fit
-    quarantined: tuple[Quarantine, ...] = ()
 
     @property
     def dataset(self) -> Dataset:
         """The rows, such that they can be found again."""
-        return Dataset(
-            positions=dict(self.positions),
-            rows=self.rows.num_rows,
-            held_out=self.fit.held_out.num_rows,
-            label_cutoff=int(times(self.rows).max()),
-            digest=content_digest(self.rows, self.fit.encoding.types),
-            quarantined=self.quarantined,
-        )
+        return dataset_of(self.taken, self.fit.held_out.num_rows, self.fit.encoding.types)
 
 
 def directory(manifest: Manifest) -> str:
@@ -49,9 +43,9 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
     """The manifest, without the files."""
     fit, features = candidate.fit, _features(spec)
     matrix = fit.encoding.matrix(fit.warm_up)
-    outputs = fit.classifier.predict_proba(matrix)[:, 1]
-    digest = model_digest(spec.model.estimator, spec.model.params, fit.seed, fit.encoding, matrix, outputs)
-    first, second = spec.classes
+    outputs = answer(fit.estimator, matrix, spec.target)
+    made = Made(spec.model.estimator, spec.model.params, fit.seed, spec.target)
+    digest = model_digest(made, fit.encoding, matrix, outputs)
     return Manifest(
         model=spec.pipeline,
         version=candidate.version,
@@ -59,7 +53,8 @@ def manifest_of(spec: Pipeline, candidate: Candidate, libraries: Mapping[str, st
         features=features,
         vocabulary=dict(fit.encoding.vocabulary),
         fill=dict(fit.encoding.fill),
-        classes=(first, second),
+        task=spec.task,
+        classes=spec.classes,
         estimator=spec.model.estimator,
         params=dict(spec.model.params),
         dataset=candidate.dataset,
@@ -88,7 +83,7 @@ def member_of(stored: bytes, epoch: int) -> Member:
         digest=manifest.digest,
         pipeline_digest=manifest.pipeline_digest,
         features=tuple(manifest.features),
-        trained_through={f"examples/{each}": stop - 1 for each, (_, stop) in manifest.dataset.positions.items()},
+        trained_through=_through(manifest.dataset),
         rows=manifest.dataset.rows,
         metrics=manifest.metrics,
         cause=manifest.cause,
@@ -96,7 +91,15 @@ def member_of(stored: bytes, epoch: int) -> Member:
     )
 
 
-def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) -> Pool:
+def _through(dataset: Dataset) -> dict[str, int]:
+    """The last offsets that a model saw; those of a history are no positions of this log."""
+    where = dataset.log if dataset.log.startswith(HISTORY) else "examples"
+    return {f"{where}/{each}": stop - 1 for each, (_, stop) in dataset.positions.items()}
+
+
+def pool_of(
+    member: Member, version: int, cutoff: int, pane: int, epoch: int, strategy: Literal["blend", "champion"] = "blend"
+) -> Pool:
     """The pool in which a member is alone, leads and is watched, from the pane after its newest row on."""
     return Pool(
         model=member.model,
@@ -106,6 +109,7 @@ def pool_of(member: Member, version: int, cutoff: int, pane: int, epoch: int) ->
         anchor=member.version,
         reference_pane=(cutoff // pane + 1) * pane,
         weights={member.version: 1.0},
-        strategy="blend",
+        strategy=strategy,
         epoch=epoch,
+        cause=member.cause,
     )

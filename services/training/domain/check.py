@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.predictions import THRESHOLD, log_losses
+from schemas.task import BINARY, FLOOR, Target
+from services.training.domain.estimators import Labels
 
 Vector = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,55 +23,81 @@ class Verdict:
     metrics: dict[str, float]
 
 
-def losses(metric: str, outputs: Vector, labels: Labels) -> Vector:
-    """Loss of each row: minus the log of the probability that its class was given, or 1 for the wrong class."""
+def losses(metric: str, outputs: Vector, labels: Labels, target: Target = BINARY) -> Vector:
+    """Loss of each row, of which the mean is compared.
+
+    Args:
+        metric: log_loss: minus the log of the probability that its class was given; accuracy: 1 for the wrong class;
+            mae: the error without its sign; rmse, r2: its square.
+        outputs: What a model gives the rows.
+        labels: Their labels.
+        target: What is predicted.
+    """
     if metric == "accuracy":
-        wrong: Vector = ((outputs >= THRESHOLD) != (labels == 1)).astype(np.float64)
-        return wrong
-    return log_losses(outputs, labels == 1)
+        return target.wrong(target.predictions(outputs), labels).astype(np.float64)
+    found = target.losses(outputs, labels)
+    return found**2 if metric in {"rmse", "r2"} else found
 
 
-def judge(metric: str, prior: float, labels: Labels, outputs: Vector, ruling: Vector | None) -> Verdict:
+def judge(
+    metric: str,
+    prior: float | Vector,
+    labels: Labels,
+    outputs: Vector,
+    ruling: Vector | None,
+    target: Target = BINARY,
+) -> Verdict:
     """The verdict on a fit.
 
-    It must predict better than the class frequencies do, and not worse than the model in service. Chance is allowed
+    It must predict better than who knows the labels alone, and not worse than the model in service. Chance is allowed
     for: the mean difference may be one standard error above zero. An equally good fit then passes five times in six,
     and how much harm a worse one can do shrinks with the rows that it was checked on.
 
     Args:
         metric: What pipeline.yaml names.
-        prior: Frequency of the second class among the rows of the fit.
-        labels: Classes of the held-out rows.
+        prior: Frequency of the second class among the rows of the fit, of each class, or the mean of the values.
+        labels: Labels of the held-out rows.
         outputs: What the fit gives them.
         ruling: What the model in service gives them, None where there is none.
+        target: What is predicted.
     """
-    own = float(losses("log_loss", outputs, labels).mean())
-    blind = float(losses("log_loss", np.full(len(labels), prior), labels).mean())
-    right = float(1.0 - losses("accuracy", outputs, labels).mean())
-    metrics = {"log_loss": own, "log_loss_prior": blind, "accuracy": right}
+    sense, of_prior = ("rmse", "mean") if target.is_regression else ("log_loss", "prior")
+    metrics = {name: _shown(name, losses(name, outputs, labels, target), labels) for name in _told(target)}
+    own = metrics[sense]
+    blindly = losses(sense, np.broadcast_to(prior, outputs.shape), labels, target)
+    metrics[f"{sense}_{of_prior}"] = blind = _shown(sense, blindly, labels)
+    words, what = sense.replace("_", " "), "mean's" if target.is_regression else "class frequencies'"
     if not own < blind:
-        reason = (
-            f"its log loss of {own:.4f} on {len(labels)} held-out rows does not beat the class frequencies' {blind:.4f}"
-        )
+        reason = f"its {words} of {own:.4f} on {len(labels)} held-out rows does not beat the {what} {blind:.4f}"
         return Verdict(False, reason, metrics)
     if ruling is None:
-        return Verdict(True, f"its log loss of {own:.4f} beats the class frequencies' {blind:.4f}", metrics)
-    return _against(metric, labels, outputs, ruling, metrics)
+        return Verdict(True, f"its {words} of {own:.4f} beats the {what} {blind:.4f}", metrics)
+    return _against(metric, labels, (losses(metric, each, labels, target) for each in (outputs, ruling)), metrics)
 
 
-def _against(metric: str, labels: Labels, outputs: Vector, ruling: Vector, metrics: dict[str, float]) -> Verdict:
-    new, old = losses(metric, outputs, labels), losses(metric, ruling, labels)
+def _told(target: Target) -> tuple[str, ...]:
+    return ("rmse", "mae", "r2") if target.is_regression else ("log_loss", "accuracy")
+
+
+def _against(metric: str, labels: Labels, both: Iterator[Vector], metrics: dict[str, float]) -> Verdict:
+    new, old = both
     worse, noise = float((new - old).mean()), float((new - old).std() / np.sqrt(len(labels)))
-    metrics = {**metrics, f"{metric}_ruling": _shown(metric, old), "worse_by": worse, "worse_by_error": noise}
+    shown, ruling = _shown(metric, new, labels), _shown(metric, old, labels)
+    metrics = {**metrics, f"{metric}_ruling": ruling, "worse_by": worse, "worse_by_error": noise}
     accepted = worse <= noise
     relation = "is not worse than" if accepted else "is worse than"
     reason = (
-        f"its {metric} of {_shown(metric, new):.4f} on {len(labels)} held-out rows {relation} "
-        f"{_shown(metric, old):.4f} of the model in service (standard error {noise:.4f})"
+        f"its {metric} of {shown:.4f} on {len(labels)} held-out rows {relation} "
+        f"{ruling:.4f} of the model in service (standard error {noise:.4f})"
     )
     return Verdict(accepted, reason, metrics)
 
 
-def _shown(metric: str, values: Vector) -> float:
+def _shown(metric: str, values: Vector, labels: Labels) -> float:
+    """The metric as people know it, from the losses of rows."""
     mean = float(values.mean())
-    return 1.0 - mean if metric == "accuracy" else mean
+    if metric == "accuracy":
+        return 1.0 - mean
+    if metric == "rmse":
+        return float(np.sqrt(mean))
+    return 1.0 - mean / max(float(np.var(labels)), FLOOR) if metric == "r2" else mean

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas import batch as b
+from schemas.answers import Estimator, answer
 from schemas.encoding import Encoding, learn
 from schemas.spec import FeatureType
+from schemas.task import BINARY, Target
 from services.training.domain.check import Verdict, judge
-from services.training.domain.estimators import Classifier, Recipe, without_holes
-from services.training.domain.rows import numbers
+from services.training.domain.estimators import Labels, Recipe, without_holes
 
 HELD_OUT = 0.2
 MIN_CLASS_ROWS = 10
@@ -29,7 +30,7 @@ class Fit:
     """A fit with its verdict.
 
     Attributes:
-        classifier: What was fitted.
+        estimator: What was fitted.
         encoding: How batches become its input.
         seed: Of everything random in it.
         held_out: The rows that it was checked on.
@@ -37,7 +38,7 @@ class Fit:
         outputs: What it answers to the held-out rows.
     """
 
-    classifier: Classifier
+    estimator: Estimator
     encoding: Encoding
     seed: int
     held_out: pa.RecordBatch
@@ -57,14 +58,22 @@ def parts(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     return rows.slice(0, rows.num_rows - held_out), rows.slice(rows.num_rows - held_out)
 
 
-def scarce(rows: pa.RecordBatch) -> str:
-    """Why nothing can be learnt from rows, empty where something can."""
-    counts = np.bincount(numbers(parts(rows)[0], b.LABEL), minlength=2)
-    if counts.min() == 0:
+def scarce(rows: pa.RecordBatch, target: Target = BINARY) -> str:
+    """Why nothing can be learnt from rows, empty where something can. Of several classes two are enough."""
+    labels = labels_of(parts(rows)[0])
+    if target.is_regression:
+        return "" if len(np.unique(labels)) > 1 else "all labels are the same"
+    counts = np.sort(np.bincount(labels.astype(np.intp), minlength=2))[::-1]
+    if counts[1] == 0:
         return "one class only"
-    if counts.min() < MIN_CLASS_ROWS:
-        return f"only {counts.min()} rows of one class; {MIN_CLASS_ROWS} are needed"
+    if counts[1] < MIN_CLASS_ROWS:
+        return f"only {counts[1]} rows of one class; {MIN_CLASS_ROWS} are needed"
     return ""
+
+
+def labels_of(rows: pa.RecordBatch) -> Labels:
+    """The labels of rows: indices of classes, or values."""
+    return rows.column(b.LABEL).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
 def fit(
@@ -92,14 +101,31 @@ def fit(
     encoding = learn(older, features, recipe.most_categories)
     matrix = without_holes(encoding.matrix(older))
     encoding = encoding.filled(fill := recipe.fill(matrix, encoding.categories))
-    labels = numbers(older, b.LABEL).astype(np.int8)
-    matrix = np.where(np.isnan(matrix), fill, matrix)
-    classifier, converged = recipe.fit(matrix, labels, encoding.categories, seed)
-    outputs = classifier.predict_proba(encoding.matrix(held_out))[:, 1]
-    truth = numbers(held_out, b.LABEL).astype(np.int8)
-    verdict = judge(metric, float(labels.mean()), truth, outputs, None if ruling is None else ruling(held_out))
+    labels, target = labels_of(older), recipe.target
+    learnt = learnable(labels, target)
+    matrix = np.where(np.isnan(matrix), fill, matrix)[learnt]
+    estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
+    outputs = answer(estimator, encoding.matrix(held_out), target)
+    old = None if ruling is None else ruling(held_out)
+    verdict = judge(metric, blind(labels, target), labels_of(held_out), outputs, old, target)
     verdict.metrics["converged"] = float(converged)
-    return Fit(classifier, encoding, seed, held_out, verdict, outputs)
+    return Fit(estimator, encoding, seed, held_out, verdict, outputs)
+
+
+def learnable(labels: Labels, target: Target) -> npt.NDArray[np.bool_]:
+    """The rows to learn from: of several classes those that have enough of them."""
+    if target.width == 1:
+        return np.ones(len(labels), bool)
+    counts = np.bincount(labels.astype(np.intp), minlength=target.width)
+    return counts[labels.astype(np.intp)] >= MIN_CLASS_ROWS
+
+
+def blind(labels: Labels, target: Target) -> npt.NDArray[np.float64]:
+    """The output of who knows the labels alone: the mean, or the frequency of each class (no class has none)."""
+    if target.width == 1:
+        return np.array(labels.mean(), np.float64)
+    counts = np.bincount(labels.astype(np.intp), minlength=target.width) + 1.0
+    return counts / counts.sum()  # type: ignore[no-any-return]
 
 
 def seed_of(model: str, version: int) -> int:

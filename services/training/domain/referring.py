@@ -7,20 +7,20 @@ predictions, of label time for losses and classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas import batch as b
 from schemas.bins import LABEL, LOSS, PREDICTION, Bins, Column, Counts
 from schemas.bins_learning import learn
-from schemas.predictions import log_losses
 from schemas.reference import HOUR, MOST_PANE_CELLS, MOST_PANES, Reference, Season, strata_count, strata_of
 from schemas.spec import FeatureType
-from services.training.domain.rows import event_times, numbers, times
+from schemas.task import Target
+from services.training.domain.fitting import labels_of
+from services.training.domain.rows import event_times, times
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -71,7 +71,7 @@ def reference(
     held_out: pa.RecordBatch,
     outputs: Floats,
     features: Mapping[str, FeatureType],
-    classes: Sequence[str],
+    target: Target,
     calendar: Calendar,
 ) -> Reference:
     """The reference; the same rows give the same one.
@@ -81,16 +81,17 @@ def reference(
         held_out: The rows that it was checked on.
         outputs: What it answers to those.
         features: Type of each feature.
-        classes: Names of the classes.
+        target: What is predicted.
         calendar: How time is cut.
     """
-    truth = numbers(held_out, b.LABEL)
-    losses = log_losses(outputs, truth == 1)
-    bins = learn(older, features, outputs, losses, classes)
-    labels = np.concatenate((numbers(older, b.LABEL), truth))
+    truth = labels_of(held_out)
+    losses, predictions = target.losses(outputs, truth), target.predictions(outputs)
+    labels = np.concatenate((labels_of(older), truth)).astype(np.float64)
+    told = target.names if target.task == "multiclass" else predictions
+    bins = learn(older, features, told, losses, target.names or labels)
     parts = [
         Part("features", {name: older.column(name) for name in features}, event_times(older)),
-        Part(PREDICTION, {PREDICTION: outputs}, event_times(held_out)),
+        Part(PREDICTION, {PREDICTION: predictions}, event_times(held_out)),
         Part(LABEL, {LABEL: labels}, np.concatenate((times(older), times(held_out)))),
         Part(LOSS, {LOSS: losses}, times(held_out)),
     ]

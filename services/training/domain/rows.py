@@ -17,9 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import batch as b
-from schemas.artefact import Dataset
 from schemas.spec import FeatureType
-from services.training.domain.quarantine import clean
 
 Int64 = npt.NDArray[np.int64]
 
@@ -30,21 +28,21 @@ KEPT = (b.SOURCE, b.POSITION, b.ROW, b.TIME, b.LABEL, b.LABEL_TIME)
 
 
 def remembered(
-    batch: pa.RecordBatch, features: Sequence[str], partition: int, offset: int, passed: int
+    batch: pa.RecordBatch, features: Sequence[str], partition: int, offset: int | Int64, passed: int | Int64
 ) -> pa.RecordBatch:
     """The columns of an `examples` batch that count, with place and order.
 
     Args:
-        batch: The message's rows.
+        batch: The message's rows, or those of several.
         features: Names of the features.
         partition: Partition of the message.
-        offset: Offset of the message.
+        offset: Offset of the message, or of each row's.
         passed: Time that its partition had passed before it, less the lateness.
     """
     rows = batch.select([*KEPT, *features])
     order = np.maximum(times(batch), passed)
     rows = rows.append_column(PARTITION, pa.array(np.full(len(order), partition, np.int32)))
-    rows = rows.append_column(OFFSET, pa.array(np.full(len(order), offset, np.int64)))
+    rows = rows.append_column(OFFSET, pa.array(np.broadcast_to(np.int64(offset), len(order))))
     rows = rows.append_column(ORDER, pa.array(order, pa.int64()))
     for name, kind in b.REVISED:
         rows = rows.append_column(name, _given(batch, name, pa.scalar(0).cast(kind)))
@@ -79,13 +77,19 @@ Known = dict[tuple[int, int], set[int]]
 
 def unseen(rows: pa.RecordBatch, known: Known) -> pa.RecordBatch:
     """The examples that are not known yet; they are from now on. The first copy of an example counts."""
+    keep = novel(rows, known)
+    return rows if keep.all() else rows.filter(pa.array(keep))
+
+
+def novel(rows: pa.RecordBatch, known: Known) -> npt.NDArray[np.bool_]:
+    """Whether each example is not known yet; all are from now on."""
     sources, orders, revisions = b.sources(rows), b.orders(rows), numbers(rows, b.REVISION)
     keep = np.ones(rows.num_rows, bool)
     for revision in np.unique(revisions).tolist():
         for source in np.unique(sources[revisions == revision]).tolist():
             places = np.flatnonzero((sources == source) & (revisions == revision))
             keep[places] = _first_time(orders[places].tolist(), known.setdefault((source, revision), set()))
-    return rows if keep.all() else rows.filter(pa.array(keep))
+    return keep
 
 
 def _first_time(orders: list[int], known: set[int]) -> list[bool] | bool:
@@ -135,27 +139,25 @@ def current(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.take(pa.array(np.sort(places[last])))
 
 
-def again(rows: pa.RecordBatch, dataset: Dataset) -> pa.RecordBatch:
-    """The dataset's rows, sorted, from rows that were read again.
+def spans(chosen: pa.RecordBatch) -> dict[int, tuple[int, int]]:
+    """Per partition the offsets [from, to) in which rows lie.
 
-    Args:
-        rows: Rows with place; those of other places do no harm.
-        dataset: What the manifest says.
+    Of the rows that lie there those of a dataset are told by label time: whatever had come before the last of them and
+    is not labelled later was there at the cut-off, too.
     """
-    partition, offset = numbers(rows, PARTITION), numbers(rows, OFFSET)
-    within = np.zeros(rows.num_rows, bool)
-    for each, (start, stop) in dataset.positions.items():
-        within |= (partition == each) & (offset >= start) & (offset < stop)
-    within &= times(rows) <= dataset.label_cutoff
-    chosen = sorted_rows(current(unseen(clean(rows.filter(pa.array(within)), dataset.quarantined), {})))
-    return chosen.slice(max(0, chosen.num_rows - dataset.rows))
+    partition, offset = numbers(chosen, PARTITION), numbers(chosen, OFFSET)
+    return {
+        int(each): (int(offset[partition == each].min()), int(offset[partition == each].max()) + 1)
+        for each in np.unique(partition)
+    }
 
 
 def content_digest(rows: pa.RecordBatch, features: Mapping[str, FeatureType]) -> str:
     """SHA-256 over identity, label and features of sorted rows, whatever pieces they came in."""
     state = hashlib.sha256()
     for name in (b.SOURCE, b.POSITION, b.ROW, b.LABEL):
-        state.update(numbers(rows, name).astype("<i8").tobytes())
+        values = numbers(rows, name)  # the index of a class, or the value in regression
+        state.update(values.astype("<f8" if values.dtype.kind == "f" else "<i8").tobytes())
     state.update(times(rows).astype("<i8").tobytes())
     for name, kind in features.items():
         state.update(_bytes(rows.column(name), kind))

@@ -23,28 +23,72 @@ class Retry(msgspec.Struct, frozen=True):
     rows: int
 
 
+class Before(msgspec.Struct, frozen=True):
+    """A composition that the pool had.
+
+    Attributes:
+        pool: Version of the pool.
+        members: Its members.
+        leader: Who led.
+    """
+
+    pool: int
+    members: tuple[int, ...]
+    leader: int
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """How far the labelled rows have grown since the last fit on all of them.
+
+    Attributes:
+        counted: Order up to which rows are counted in `rows`; the window has forgotten some of them.
+        rows: Labelled rows up to there.
+        base: Labelled rows at the last fit on all, 0 before the first.
+        ready: Order at which they had grown enough, None before that.
+        window: Event time at which the fit on the window follows the one on all, None while none is to follow.
+    """
+
+    counted: int = BEGINNING
+    rows: int = 0
+    base: int = 0
+    ready: int | None = None
+    window: int | None = None
+
+
 class State(msgspec.Struct):
     """What a controller must not forget: a checkpoint on `state`.
 
     Attributes:
         epoch: Raised by each leader.
         begins: Partition of `examples`: offset from which its remembered rows are read again.
+        log: Id of the topic `examples` that the offsets are of.
+        archived: Partition of `examples`: offset from which nothing is archived.
         fits: Event times of the fits, newest last.
         done: Trigger: what became of it.
         retries: Triggers that wait for more rows.
         told: Triggers whose rest was told.
         wishes: Open wishes to retrain: event time at which each was taken.
         quarantines: Episode of bad data: the rows that it holds back, for ever.
+        growth: How far the labelled rows have grown.
+        left: Members that have no seat in the pool: why.
+        pools: Earlier compositions, newest last.
+        frozen: Who froze the pool and why, empty while it is not frozen.
     """
 
     epoch: int = 0
     begins: dict[int, int] = {}
+    log: str = ""
+    archived: dict[int, int] = {}
     fits: list[int] = []
     done: dict[str, str] = {}
     retries: dict[str, Retry] = {}
     told: set[str] = set()
     wishes: dict[str, int] = {}
     quarantines: dict[str, Quarantine] = {}
+    growth: Growth = Growth()
+    left: dict[int, str] = {}
+    pools: list[Before] = []
+    frozen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +101,10 @@ class Trigger:
         since: Least label time of the rows that it wants.
         urgent: It does not rest after other fits.
         story: What is told when its fit begins; empty for nothing.
+        whole: It wants all labelled rows, not the newest ones alone.
+        beside: It is made at the time of another fit.
+        recall: Member that is to come back, so that no fit is needed; None for a fit.
+        asks: No fit is needed where a member knows the rows since `since`.
     """
 
     cause: Cause
@@ -64,6 +112,15 @@ class Trigger:
     since: int = BEGINNING
     urgent: bool = False
     story: str = ""
+    whole: bool = False
+    beside: bool = False
+    recall: int | None = None
+    asks: bool = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether it rests after the fit before."""
+        return not (self.urgent or self.beside) and self.recall is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +139,7 @@ class Budget:
 
     def due(self, trigger: Trigger, fits: list[int]) -> int:
         """Event time at which the trigger's turn comes: it rests after the fit before."""
-        if trigger.urgent or not fits:
+        if not trigger.rests or not fits:
             return trigger.ready
         return max(trigger.ready, fits[-1] + self.cooldown)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.artefact import Quarantine
@@ -17,6 +18,7 @@ from services.training.domain.rows import (
     PARTITION,
     Known,
     newest,
+    novel,
     numbers,
     remembered,
     times,
@@ -34,6 +36,7 @@ class Window:
         lateness: Milliseconds that a partition's time is held back.
 
     Attributes:
+        size: How many rows it always has, where there are so many.
         quarantined: Bad data: such rows count for nothing, and as long as it goes on the newest of them are kept.
         next: Partition: offset from which its messages are new.
         judged: Time up to which every drift episode is known; None before a judge has spoken.
@@ -41,11 +44,10 @@ class Window:
     """
 
     def __init__(self, features: Sequence[str], partitions: int, size: int, lateness: int) -> None:
-        self._features, self._size, self._lateness = tuple(features), size, lateness
+        self._features, self.size, self._lateness = tuple(features), size, lateness
         self._parts: list[pa.RecordBatch] = []
         self._known: Known = {}
         self._passed = dict.fromkeys(range(partitions), BEGINNING)
-        self._marks: dict[int, list[tuple[int, int]]] = {each: [] for each in range(partitions)}
         self.quarantined: tuple[Quarantine, ...] = ()
         self.next = dict.fromkeys(range(partitions), 0)
         self.judged: int | None = None
@@ -60,22 +62,26 @@ class Window:
         rows = min(self._passed.values()) - 1
         return min([rows, *(each - 1 for each in (self.judged, self.until) if each is not None)])
 
+    def passed(self, partition: int) -> int:
+        """Time that a partition has passed, less the lateness."""
+        return self._passed[partition]
+
     def begin(self, partition: int, offset: int, watermark: int | None) -> None:
         """Reading starts at an offset; the message before it has this watermark, None where there is none."""
         self.next[partition] = offset
         self._pass(partition, watermark)
 
-    def add(self, partition: int, offset: int, batch: pa.RecordBatch, watermark: int | None) -> int:
-        """Remember the rows of a message; returns how many are new. A message that was seen changes nothing."""
+    def add(self, partition: int, offset: int, batch: pa.RecordBatch, watermark: int | None) -> npt.NDArray[np.bool_]:
+        """Remember the rows of a message; which of them are new. A message that was seen changes nothing."""
         if offset < self.next[partition]:
-            return 0
-        rows = unseen(remembered(batch, self._features, partition, offset, self._passed[partition]), self._known)
-        if rows.num_rows:
-            self._parts.append(rows)
+            return np.zeros(batch.num_rows, bool)
+        rows = remembered(batch, self._features, partition, offset, self._passed[partition])
+        fresh = novel(rows, self._known)
+        if fresh.any():
+            self._parts.append(rows if fresh.all() else rows.filter(pa.array(fresh)))
         self._pass(partition, watermark)
-        self._marks[partition].append((offset, self._passed[partition]))
         self.next[partition] = offset + 1
-        return int(rows.num_rows)
+        return fresh
 
     def _pass(self, partition: int, watermark: int | None) -> None:
         if watermark is not None:
@@ -106,9 +112,17 @@ class Window:
         counted = np.sort(order[counts if quarantined else counts & ~held(rows, self.quarantined)])
         return int(counted[need - 1]) if len(counted) >= need else None
 
-    def dataset(self, cutoff: int, since: int = BEGINNING) -> pa.RecordBatch | None:
-        """The newest rows up to a cut-off that are not in quarantine, sorted; None for none."""
-        return None if (rows := self.rows) is None else newest(clean(rows, self.quarantined), cutoff, self._size, since)
+    def count(self, after: int, until: int) -> int:
+        """How many labelled rows have an order in (after, until], corrections aside, those in quarantine included."""
+        if (rows := self.rows) is None:
+            return 0
+        order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+        return int(((order > after) & (order <= until) & first).sum())
+
+    def pieces(self, features: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002 - all are at hand
+        """The rows that are remembered; every cut of the newest `size` among them is the log's own."""
+        if (rows := self.rows) is not None:
+            yield rows
 
     def left_out(self, cutoff: int, since: int = BEGINNING) -> int:
         """How many rows up to a cut-off are no part of any dataset because they are in quarantine."""
@@ -116,20 +130,6 @@ class Window:
             return 0
         wanted = (numbers(rows, ORDER) <= cutoff) & (times(rows) >= since)
         return int((wanted & held(rows, self.quarantined)).sum())
-
-    def positions(self, dataset: pa.RecordBatch, cutoff: int) -> dict[int, tuple[int, int]]:
-        """Per partition the offsets [from, to) in which the rows of a dataset lie.
-
-        `to` is behind the first message that has passed the cut-off: it does not depend on what came after.
-        """
-        partition, offset = numbers(dataset, PARTITION), numbers(dataset, OFFSET)
-        return {
-            int(each): (int(offset[partition == each].min()), self._passing(int(each), cutoff) + 1)
-            for each in np.unique(partition)
-        }
-
-    def _passing(self, partition: int, cutoff: int) -> int:
-        return next(offset for offset, passed in self._marks[partition] if passed > cutoff)
 
     def begins(self) -> dict[int, int]:
         """Per partition the offset from which reading again restores what is remembered."""
@@ -143,14 +143,14 @@ class Window:
     def trim(self) -> bool:
         """Forget the oldest rows when there are too many; whether there were."""
         rows, going_on = self.rows, [each for each in self.quarantined if each.stop is None]
-        if rows is None or rows.num_rows <= (3 if going_on else 2) * self._size:
+        if rows is None or rows.num_rows <= (3 if going_on else 2) * self.size:
             return False
         order, frontier = numbers(rows, ORDER), self.frontier
         waiting = rows.filter(pa.array(order > frontier))
         settled = pa.concat_batches(
             [
                 self._settled(clean(rows, self.quarantined), frontier),
-                newest(rows.filter(pa.array(held(rows, going_on))), frontier, self._size, corrected=False),
+                newest(rows.filter(pa.array(held(rows, going_on))), frontier, self.size, corrected=False),
             ]
         )
         if waiting.num_rows + settled.num_rows == rows.num_rows:
@@ -159,13 +159,11 @@ class Window:
         self._known = {}
         for part in self._parts:
             unseen(part, self._known)
-        for partition, begin in self.begins().items():
-            self._marks[partition] = [mark for mark in self._marks[partition] if mark[0] >= begin]
         return True
 
     def _settled(self, rows: pa.RecordBatch, frontier: int) -> pa.RecordBatch:
         """The rows of the largest dataset, and with them what its corrections correct."""
-        largest = newest(rows, frontier, self._size)
+        largest = newest(rows, frontier, self.size)
         if not largest.num_rows:
             return largest
         return newest(rows, frontier, rows.num_rows, int(times(largest)[0]), corrected=False)

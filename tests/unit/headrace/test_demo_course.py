@@ -22,12 +22,12 @@ LAST = COURSE.wear.start + 3_000
 def lived(seed: int) -> Story:
     """The demo's stream of another seed, told as the demo tells it, to the end or to the first thing that is wrong."""
     store = Store("memory://")
-    loop, story = assemble(SPEC, store, PARTITIONS, GATEWAYS), Story(COURSE)
+    loop, story = assemble(SPEC, store, PARTITIONS, sources=GATEWAYS), Story(COURSE)
     reading, sent = Reading(loop.log, store, story, OPTIONS.prefix), 0
     rows = readings(MOST_ROWS, COURSE.change, seed, COURSE.wrong, COURSE.wear)
     inputs = messages(rows[:LAST], SPEC, OPTIONS)
     while not (story.closed or story.wrong) and (turn := list(islice(inputs, TURN))):
-        run(loop, SPEC, turn, GATEWAYS)
+        run(loop, SPEC, turn)
         sent += sum(each.kind == "events" for each in turn)
         story.sent(loop.clock.now(), sent)
         reading.look()

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from schemas.checks import several_owners, windowed
 from schemas.pipeline import Pipeline, PipelineError, load, parse, template
 from schemas.quantities import Rate, milliseconds, rate
+from schemas.spec import Mixed
 from schemas.windows import AGGREGATES
 
 SMALL = """\
@@ -98,7 +99,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (spec.training.min_rows, spec.training.window) == (2_000, 20_000)
     assert spec.training.cooldown == 600_000
     assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
-    assert (spec.model.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
+    assert (spec.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
     assert (spec.strategy.name, spec.strategy.members) == ("blend", 1)
 
 
@@ -106,21 +107,24 @@ def test_defaults_are_those_of_the_design() -> None:
     ("old", "new"),
     [
         ("  mature: 0s", "  mature: 1h"),
-        ("task: binary", "task: multiclass"),
-        ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
-        ("estimator: hist_gradient_boosting", "estimator: 'package:Class'"),
         ("metric: log_loss", "metric: brier"),
         ("name: blend, members: 1", "name: champion, alpha: 0.05"),
         ("members: 1", "members: 6"),
-        ("window: 20000", "window: all"),
-        ("window: 20000", "window: 30d"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str) -> None:
     message = refused(old, new)
     assert "not supported yet" in message
     assert message.startswith(f"p.yaml:{line_of(old)}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [("500000", 500_000), ("all", "all"), ("720h", "30d"), ("{mixed: 20000}", Mixed(mixed=20_000))],
+)
+def test_the_rows_of_a_fit_are_so_many_of_a_duration_all_or_mixed(text: str, means: object) -> None:
+    assert parse(WHOLE.replace("window: 20000", f"window: {text}")).training.window == means
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str)
         ("entity: region", "entity: price", "'price' is a number; events.entity must be a text"),
         ("{type: timestamp}", "{type: timestamp, nullable: true}", "must always be there"),
         ("  time: known_at\n", "", "labels.time is required because events.time is given"),
-        ("type: boolean", "type: number", "a boolean or a category, not a number"),
+        ("type: boolean", "type: number", "a binary label is a boolean or category, not a number"),
         ("type: boolean", "type: category", "needs exactly two"),
         ("field: price_up", "field: event_id", "must be different fields"),
         ("absent: unlabelled", "absent: 0", "labels.absent: 0 is no value of the label: write `unlabelled`, or one of"),
@@ -157,6 +161,10 @@ def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str)
         ("{type: category}", "{type: category, max: 3}", "min and max are for number"),
         ("cooldown: 10m", "min_rows: 5", "'min_rows' is there twice"),
         ("window: 20000", "window: 1000", "window (1000) must not be below min_rows (2000)"),
+        ("window: 20000", "window: {mixed: 1000}", "window (1000) must not be below min_rows (2000)"),
+        ("window: 20000", "window: {newest: 5}", "training.window: write a number of rows such as 20000, a duration"),
+        ("window: 20000", "window: 10", "20 rows are the least"),
+        ("window: 20000", "window: 0s", "a duration such as 7d, `all`, or {mixed: 20000}"),
         ("training:", "training: [", "is not valid YAML"),
         ("params: {max_iter: 200}", "params: {max_iter: .nan}", "finite"),
         ("hour: extract(hour from observed_at)", "hour: 3", "is not a SQL expression"),
@@ -261,7 +269,7 @@ def test_the_longest_window_holds_whole_panes_and_late_rows() -> None:
 
 def test_each_mistake_has_its_own_line() -> None:
     with pytest.raises(PipelineError) as caught:
-        parse(WHOLE.replace("task: binary", "task: regression").replace("24h", "x"))
+        parse(WHOLE.replace("task: binary", "task: forecast").replace("24h", "x"))
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["2", str(line_of("horizon"))]
 
 
@@ -300,10 +308,10 @@ def test_classes_are_the_labels_values_in_order() -> None:
 
 
 def test_no_label_by_the_horizon_means_nothing_or_a_class() -> None:
-    assert parse(WHOLE).absent_class is None
-    assert parse(WHOLE.replace("absent: unlabelled", "absent: false")).absent_class == 0
+    assert parse(WHOLE).absent_label is None
+    assert parse(WHOLE.replace("absent: unlabelled", "absent: false")).absent_label == 0
     category = SMALL.replace("type: boolean", "type: category\n  values: [DOWN, UP]\n  absent: UP")
-    assert parse(category).absent_class == 1
+    assert parse(category).absent_label == 1
 
 
 def test_the_digest_ignores_how_the_file_is_written() -> None:
@@ -367,3 +375,62 @@ def test_other_texts_are_no_durations(text: object) -> None:
 def test_other_texts_are_no_rates(text: object) -> None:
     with pytest.raises(ValueError, match=r"rate|duration|longer"):
         rate(text)
+
+
+OF_CLASSES = WHOLE.replace("task: binary", "task: multiclass").replace(
+    "type: boolean", "type: category\n  values: [down, same, up]"
+)
+OF_NUMBERS = (
+    WHOLE.replace("task: binary", "task: regression")
+    .replace("type: boolean", "type: number")
+    .replace("log_loss", "mae")
+)
+
+
+def test_several_classes_are_in_the_order_of_the_file_and_a_number_has_none() -> None:
+    several, number = parse(OF_CLASSES), parse(OF_NUMBERS)
+    assert (several.classes, several.target.width, several.metric) == (("down", "same", "up"), 3, "log_loss")
+    assert (number.classes, number.target.width, number.metric) == ((), 1, "mae")
+    assert parse(OF_NUMBERS.replace("  metric: mae\n", "")).metric == "rmse"
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "says"),
+    [
+        (OF_CLASSES, "type: category\n", "type: number\n", "a multiclass label is a category, not a number"),
+        (OF_CLASSES, "[down, same, up]", "[down, up]", "name the classes, 3 or more"),
+        (OF_CLASSES, "[down, same, up]", "[down, up, up]", "each once"),
+        (
+            OF_CLASSES,
+            "metric: log_loss",
+            "metric: rmse",
+            "rmse is no metric of multiclass: write one of log_loss, accuracy",
+        ),
+        (OF_CLASSES, "hist_gradient_boosting", "ridge", "ridge does not do multiclass"),
+        (OF_CLASSES, "extract(hour from observed_at)", "{mean: label, over: 24h}", "ask its count or since"),
+        (OF_CLASSES, "absent: unlabelled", "absent: other", "one of down, same, up"),
+        (OF_NUMBERS, "type: number\n", "type: category\n", "a regression label is a number or integer"),
+        (OF_NUMBERS, "metric: mae", "metric: accuracy", "accuracy is no metric of regression"),
+        (OF_NUMBERS, "hist_gradient_boosting", "logistic_regression", "logistic_regression does not do regression"),
+        (OF_NUMBERS, "absent: unlabelled", "absent: true", "write `unlabelled`, or a number"),
+        (OF_NUMBERS, "hist_gradient_boosting", "forest", "'forest' is no estimator: write one of"),
+    ],
+)
+def test_what_does_not_go_with_the_task_is_refused_with_the_mend(text: str, old: str, new: str, says: str) -> None:
+    assert old in text
+    with pytest.raises(PipelineError) as caught:
+        parse(text.replace(old, new, 1))
+    assert says in str(caught.value)
+
+
+def test_an_absent_label_is_the_classes_index_or_the_value() -> None:
+    assert parse(OF_CLASSES.replace("absent: unlabelled", "absent: up")).absent_label == 2
+    assert parse(OF_NUMBERS.replace("absent: unlabelled", "absent: 0")).absent_label == 0.0
+    assert parse(OF_NUMBERS).absent_label is None
+
+
+def test_an_estimator_of_another_package_is_named_by_module_and_class() -> None:
+    assert (
+        parse(OF_NUMBERS.replace("hist_gradient_boosting", "package.part:Class")).model.estimator
+        == "package.part:Class"
+    )

@@ -1,5 +1,7 @@
 """Losses, and which rows are complete."""
 
+import math
+
 import pyarrow as pa
 
 from schemas import batch as b
@@ -11,13 +13,13 @@ def counts(*rows: Row) -> pa.RecordBatch:
     return judged(examples(rows))
 
 
-def test_each_member_has_a_row_and_what_no_member_scored_has_none() -> None:
-    rows = counts(Row(1, 10, ((1, 0.9), (2, 0.1))), Row(2, 20, ()), Row(3, 30, ((2, 0.9),), 0))
-    assert [(row["_position"], row["member"], row["output"], row["label"]) for row in rows.to_pylist()] == [
-        (1, 1, 0.9, 1),
-        (1, 2, 0.1, 1),
-        (3, 2, 0.9, 0),
+def test_the_first_member_is_judged_and_what_no_member_scored_is_not() -> None:
+    rows = counts(Row(1, 10, ((1, 0.9), (2, 0.1))), Row(2, 20, ()), Row(3, 30, ((2, 0.1), (1, 0.9)), 1))
+    assert [(row["_position"], row["member"], row["wrong"], row["label"]) for row in rows.to_pylist()] == [
+        (1, 1, False, 1.0),
+        (3, 2, True, 1.0),
     ]
+    assert rows.column("loss").to_pylist() == [-math.log(0.9), -math.log(0.1)]
 
 
 def test_a_correction_is_judged_no_second_time() -> None:
@@ -63,4 +65,4 @@ def test_a_row_that_was_added_twice_is_counted_once_and_rows_come_in_order() -> 
     closed = panes.close(1_000)
     assert closed is not None
     found = [(row["_source"], row["_position"], row["member"]) for row in closed[1].to_pylist()]
-    assert found == [(0, 9, 1), (0, 2, 1), (0, 2, 2), (0, 3, 1), (1, 7, 1)]
+    assert found == [(0, 9, 1), (0, 2, 2), (0, 3, 1), (1, 7, 1)]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from runtime.memory import MemoryBroker, MemoryCarrier
-from runtime.model import fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save
 from runtime.ports import Message, Place
+from runtime.signing import signed
 from runtime.store import Store
+from runtime.weighed import outgoing
 from runtime.worker import Worker
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Cause, Decision, Member, Pool, Prediction
 from schemas.messages import Message as Said
 from schemas.pipeline import Pipeline
+from schemas.pooling import Weights
 from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import BEGINNING, remembered
+from services.training.domain.taking import Taken
 from tests.unit.services.training.loop import labelled, spec
 
 T = TypeVar("T", bound=Said)
@@ -28,14 +35,26 @@ T = TypeVar("T", bound=Said)
 __all__ = ["Loop", "artefact", "features", "pool", "spec"]
 
 
-def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool = False) -> Member:
+def place(rows: pa.RecordBatch, pipeline: Pipeline) -> pa.RecordBatch:
+    """Rows as training remembers them, from one message."""
+    return remembered(rows, tuple(pipeline.features), 0, 0, BEGINNING)
+
+
+def artefact(
+    store: Store,
+    pipeline: Pipeline,
+    version: int = 1,
+    *,
+    turned: bool = False,
+    others: Mapping[str, bytes] = MappingProxyType({}),
+) -> Member:
     """A real model in the store, and its announcement."""
     rows = labelled(0, 200, turned=turned)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, rows, {0: (0, 10)}, made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(place(rows, pipeline)), made)
     manifest = manifest_of(pipeline, candidate, libraries())
-    stored = save(store, directory(manifest), made.classifier, made.warm_up, manifest)
+    stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest, others)
     return member_of(stored, epoch=1)
 
 
@@ -57,14 +76,17 @@ class Loop:
         self, pipeline: Pipeline | None = None, partitions: int = 1, form: cloudevents.Form = "structured"
     ) -> None:
         names = ("features", "scored", "predictions", "dead-letters")
-        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "decisions": 1})
+        self.broker = MemoryBroker({**dict.fromkeys(names, partitions), "models": 1, "weights": 1, "decisions": 1})
         self.spec, self.store, self.form = pipeline or spec(), Store("memory://"), form
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
-        return Serving(self.spec, lambda member: fetch(self.store, member, self.spec.feature_types), form=self.form)
+        def load(member: Member) -> Model:
+            return fetch(self.store, member, self.spec.feature_types)
+
+        return Serving(self.spec, load, form=self.form, keys=self.store.keys)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:
@@ -88,7 +110,7 @@ class Loop:
         self.written[partition] += 1
 
     def say(self, *messages: Member | Pool) -> None:
-        for said in messages:
+        for said in (signed(self.store.keys, each) for each in messages):
             value, headers = cloudevents.encode(said, id=said.key, source="/headrace/shop/training", form=self.form)
             self.broker.append(Place("models", 0), value, said.key.encode(), headers)
 
@@ -96,6 +118,10 @@ class Loop:
         member = artefact(self.store, self.spec, version, turned=turned)
         self.say(member, pool(member))
         return member
+
+    def weigh(self, weights: Weights) -> None:
+        told = outgoing(weights, self.store.keys)
+        self.broker.append(Place(told.topic, told.partition), told.value, told.key)
 
     def log(self, topic: str, partition: int = 0) -> list[Message]:
         return [message for message in self.broker.log(Place(topic, partition)) if message is not None]

@@ -99,7 +99,8 @@ def test_a_prediction_is_the_members_output_and_the_key_is_the_event_id() -> Non
         loop.scored().to_pylist(), loop.predictions(), loop.log("predictions"), strict=True
     ):
         assert row["_members"] == [1]
-        assert row["_outputs"] == [row["_prediction"]] == [prediction.probability]
+        assert row["_outputs"] == pytest.approx([row["_prediction"]], abs=1e-12)
+        assert prediction.probability == row["_prediction"]
         assert prediction.value == (row["_prediction"] >= 0.5)
         assert message.key == row["_event_id"].encode()
 
@@ -182,8 +183,8 @@ def test_a_store_that_is_away_is_waited_for_before_anything_changes() -> None:
     loop.run()
     served = loop.handler.pool
     assert served is not None
-    loaded = served.models[0]
-    handler = Serving(loop.spec, flaky)  # type: ignore[arg-type]
+    loaded = served.models[1]
+    handler = Serving(loop.spec, flaky, keys=loop.store.keys)  # type: ignore[arg-type]
     worker = loop.start()
     worker._handler = handler
     worker._clock.sleep = lambda seconds: None  # type: ignore[method-assign]  # noqa: ARG005

@@ -13,6 +13,7 @@ from schemas import batch as b
 from schemas.spec import WindowsSpec
 from services.serving.http import BODY_BYTES, PATH, PredictServer
 from tests.unit.services.serving.loop import Loop, features, spec
+from tests.unit.services.serving.test_pool import two
 
 
 @pytest.fixture
@@ -68,6 +69,18 @@ def test_an_event_gets_the_same_prediction_over_http_as_over_kafka(loop: Loop, s
     assert [each["event_id"] for each in said["predictions"]] == [f"e{i}" for i in range(20)]
     told = [each.probability for each in loop.predictions()]
     assert [each["probability"] for each in said["predictions"]] == pytest.approx(told, abs=1e-12)
+
+
+def test_each_members_output_is_told_on_request(loop: Loop, server: PredictServer) -> None:
+    two(loop)
+    loop.run()
+    body = json.dumps({"events": [GOOD, GOOD], "outputs": True}).encode()
+    status, said, _ = ask(server, body)
+    assert (status, said["pool"], said["weights"]) == (200, 2, 0)
+    assert [each["outputs"].keys() for each in said["predictions"]] == [{"1", "2"}] * 2
+    low, high = sorted(said["predictions"][0]["outputs"].values())
+    assert low < said["predictions"][0]["probability"] < high
+    assert "outputs" not in ask(server, events(GOOD))[1]["predictions"][0]
 
 
 def test_a_swap_is_seen_by_the_next_request(loop: Loop, server: PredictServer) -> None:

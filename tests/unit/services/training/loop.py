@@ -15,6 +15,10 @@ from schemas import cloudevents
 from schemas.judged import JUDGED, Judged
 from schemas.messages import Decision, DriftEpisode, Member, Pool, Wish, moment
 from schemas.pipeline import Pipeline, parse
+from services.training.domain.rows import BEGINNING
+from services.training.domain.selection import Selection
+from services.training.domain.taking import Cut, chosen
+from services.training.domain.window import Window
 from services.training.handler import Training
 
 STEP = 1_000
@@ -36,12 +40,20 @@ labels: {id: id, field: good, type: boolean, horizon: 24h}
 features: {x: x, z: z, colour: colour}
 model: {estimator: ESTIMATOR, params: PARAMS}
 drift: {settle: 100, lateness: 5s, pane: 10s}
-training: {min_rows: 200, window: 400, cooldown: 60s, fits: FITS}
+strategy: {members: SEATS}
+training: {min_rows: 200, window: WINDOW, cooldown: 60s, fits: FITS}
 """
 
 
-def spec(estimator: str = "logistic_regression", params: str = "{}", fits: str = "5 per 1d") -> Pipeline:
-    return parse(SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits))
+def spec(
+    estimator: str = "logistic_regression",
+    params: str = "{}",
+    fits: str = "5 per 1d",
+    window: str = "400",
+    seats: int | str = 1,
+) -> Pipeline:
+    text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
+    return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)))
 
 
 def labelled(first: int, count: int, *, turned: bool = False, label: int | None = None) -> pa.RecordBatch:
@@ -80,11 +92,18 @@ def passing(watermark: int) -> list[tuple[str, bytes]]:
     return b.encode_headers(b.Headers(through=b.Through(watermarks=marks)))
 
 
+def dataset(window: Window, cutoff: int) -> pa.RecordBatch | None:
+    """The newest rows of a window at a cut-off; None for none."""
+    cut = Cut(cutoff, BEGINNING, window.quarantined)
+    taken = chosen(window.pieces, list(spec().features), cut, Selection(window.size), 0)
+    return None if taken is None else taken.rows
+
+
 class Loop:
     """A broker, a store, and controllers that may crash."""
 
     def __init__(self, pipeline: Pipeline | None = None, partitions: int = 2, store: Store | None = None) -> None:
-        topics = dict.fromkeys(("operator", "drift", "models", "state", "decisions"), 1)
+        topics = dict.fromkeys(("operator", "drift", "models", "state", "decisions", "weights"), 1)
         self.broker = MemoryBroker({**topics, "examples": partitions, "dead-letters": partitions})
         self.spec, self.partitions = pipeline or spec(), partitions
         self.store = store or Store("memory://")
@@ -94,7 +113,7 @@ class Loop:
         """A new instance in the group; the others are dead."""
         for each in self.workers:
             each._carrier.close()
-        clock = VirtualClock()
+        self.clock = clock = VirtualClock()
         carrier = MemoryCarrier(self.broker, "training", max_messages=max_messages, on_publish=on_publish)  # type: ignore[arg-type]
         worker = Worker(Training(self.spec, self.store), carrier, clock=clock)
         self.workers = [worker]
@@ -102,9 +121,9 @@ class Loop:
         return worker
 
     def run(self) -> None:
-        """Work until nothing is left to do."""
+        """Work until nothing is left to do; a step takes a second."""
         while self.workers[0].step():
-            pass
+            self.clock.advance(1)
 
     def examples(self, rows: pa.RecordBatch, *, chunk: int = 20, watermark: int | None = None) -> None:
         """Write rows, chunk by chunk over the partitions; each message passes the time of its newest row."""

@@ -13,7 +13,7 @@ from services.training.domain.fitting import fit, parts, scarce
 from services.training.domain.rows import ORDER, POSITION_COLUMNS, newest, remembered, unseen
 from services.training.domain.triggers import Budget, Trigger
 from services.training.domain.window import Window
-from tests.unit.services.training.loop import STEP, labelled, spec
+from tests.unit.services.training.loop import STEP, dataset, labelled, spec
 
 TYPES = spec().feature_types
 NAMES = list(TYPES)
@@ -137,7 +137,7 @@ def test_the_highest_revision_of_an_event_is_in_the_dataset_and_is_no_further_ro
     window.add(0, 2, corrected(rows.slice(3, 1), 4, 30 * STEP), 41 * STEP)
     assert window.ready(30) == 29 * STEP
     assert window.ready(31) is None
-    before, after = window.dataset(29 * STEP), window.dataset(40 * STEP)
+    before, after = dataset(window, 29 * STEP), dataset(window, 40 * STEP)
     assert before is not None
     assert after is not None
     assert before.num_rows == after.num_rows == 30
@@ -154,14 +154,14 @@ def test_an_earlier_cut_gives_the_same_rows_when_the_window_was_trimmed() -> Non
     for first in range(0, 60, 10):
         window.add(0, first, revised(labelled(first, 10), 0), (first + 9) * STEP)
     window.add(0, 60, corrected(labelled(50, 10), 1, 10 * STEP), 70 * STEP)
-    before = window.dataset(59 * STEP)
+    before = dataset(window, 59 * STEP)
     assert window.trim()
-    after = window.dataset(59 * STEP)
+    after = dataset(window, 59 * STEP)
     assert before is not None
     assert after is not None
     assert before.num_rows == after.num_rows == 20
     assert before.equals(after)
-    newest_of_all = window.dataset(70 * STEP - 1)
+    newest_of_all = dataset(window, 70 * STEP - 1)
     assert newest_of_all is not None
     assert newest_of_all.num_rows == 20
 
@@ -183,8 +183,8 @@ def test_a_window_knows_nothing_for_certain_before_every_partition_has_spoken() 
 
 def test_a_message_that_is_taken_twice_changes_nothing() -> None:
     window = Window(NAMES, 1, 100, 0)
-    assert window.add(0, 3, labelled(0, 30), 29 * STEP) == 30
-    assert window.add(0, 3, labelled(0, 30), 29 * STEP) == 0
+    assert window.add(0, 3, labelled(0, 30), 29 * STEP).sum() == 30
+    assert window.add(0, 3, labelled(0, 30), 29 * STEP).sum() == 0
     assert window.next == {0: 4}
 
 

@@ -9,9 +9,9 @@ import pytest
 from schemas import batch as b
 from schemas.artefact import Quarantine
 from schemas.messages import Decision
-from services.training.domain.rows import again, content_digest
+from services.training.domain.rows import content_digest
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
-from tests.unit.services.training.test_handler import FIRST, first_fit, manifest, reread
+from tests.unit.services.training.test_handler import FIRST, first_fit, made_again, manifest
 
 STEPS = 24
 """Messages of the controller in the story of the kills."""
@@ -39,7 +39,7 @@ def told(loop: Loop, subject: str) -> list[Decision]:
 
 def positions_of(loop: Loop, version: int) -> set[int]:
     """Positions of the rows of a version's dataset, found again from the log."""
-    rows = again(reread(loop), manifest(loop, version).dataset)
+    rows = made_again(loop, manifest(loop, version).dataset)
     assert content_digest(rows, loop.spec.feature_types) == manifest(loop, version).dataset.digest
     return set(rows.column(b.POSITION).to_pylist())
 

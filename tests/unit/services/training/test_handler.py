@@ -8,11 +8,13 @@ import pytest
 
 from runtime.errors import Transient, WrongSetup
 from runtime.ports import Place
+from runtime.signing import keys_in_memory, signed
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
-from schemas.artefact import MANIFEST, Manifest
-from services.training.domain.rows import again, content_digest, remembered
+from schemas.artefact import MANIFEST, Dataset, Manifest
+from services.training.domain.rows import content_digest, remembered
+from services.training.domain.taking import remake
 from services.training.handler import Training
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
 
@@ -39,6 +41,12 @@ def reread(loop: Loop) -> pa.RecordBatch:
             assert message is not None
             parts.append(remembered(b.decode(message.value), list(loop.spec.features), partition, message.offset, 0))
     return pa.concat_batches(parts)
+
+
+def made_again(loop: Loop, dataset: Dataset) -> pa.RecordBatch:
+    rows = remake(dataset, lambda _: [reread(loop)], list(loop.spec.features))
+    assert rows is not None
+    return rows
 
 
 def test_nothing_is_fitted_before_the_least_number_of_rows_is_there() -> None:
@@ -75,7 +83,7 @@ def test_the_rows_of_a_dataset_are_found_again_by_their_positions(estimator: str
     loop.start()
     first_fit(loop)
     dataset = manifest(loop).dataset
-    rows = again(reread(loop), dataset)
+    rows = made_again(loop, dataset)
     assert rows.num_rows == dataset.rows == 200
     assert content_digest(rows, loop.spec.feature_types) == dataset.digest
 
@@ -108,7 +116,7 @@ def test_a_row_that_comes_after_its_time_is_found_again_too() -> None:
     loop.run()
     dataset = manifest(loop).dataset
     assert dataset.rows == 200
-    assert content_digest(again(reread(loop), dataset), loop.spec.feature_types) == dataset.digest
+    assert content_digest(made_again(loop, dataset), loop.spec.feature_types) == dataset.digest
 
 
 def test_copies_of_a_row_count_once() -> None:
@@ -273,15 +281,6 @@ def test_a_wish_to_retrain_makes_a_fit_now_and_only_once() -> None:
     assert causes.count(("operator", "w1")) + loop.steps().count(("w1", "rejected")) == 1
 
 
-def test_other_wishes_are_refused_with_a_reason() -> None:
-    loop = Loop()
-    loop.start()
-    loop.wish("w1", "pin")
-    loop.run()
-    assert loop.steps() == [("w1", "refused")]
-    assert "not supported yet" in loop.decisions()[0].reason
-
-
 def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
     loop = Loop()
     loop.start()
@@ -291,7 +290,7 @@ def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
 
 
 def test_a_store_that_is_away_is_waited_for_and_the_fit_is_not_lost(tmp_path: Path) -> None:
-    loop = Loop(store=Store(f"file://{tmp_path}"))
+    loop = Loop(store=Store(f"file://{tmp_path}", keys_in_memory()))
     (tmp_path / "models").write_text("in the way")
     worker = loop.start()
     clock = worker._clock
@@ -323,7 +322,7 @@ def test_old_rows_are_forgotten_and_a_restart_reads_only_what_is_remembered() ->
     loop.run()
     handler = worker._handler
     assert isinstance(handler, Training)
-    rows = handler._window.rows
+    rows = handler._known.window.rows
     assert rows is not None
     assert 400 <= rows.num_rows <= 840
 
@@ -333,10 +332,10 @@ class Away(Store):
 
     away = False
 
-    def put(self, path: str, value: bytes) -> bytes:
+    def replace(self, path: str, value: bytes) -> None:
         if self.away:
             raise Transient("the store is away")
-        return super().put(path, value)
+        super().replace(path, value)
 
 
 def test_a_wish_that_was_taken_and_committed_survives_a_kill_before_its_fit() -> None:
@@ -365,7 +364,9 @@ def test_a_new_leader_outranks_all_who_announced_even_where_the_checkpoint_is_go
     loop.start()
     first_fit(loop)
     member = loop.members()[-1].model_copy(update={"epoch": 7})
-    value, headers = cloudevents.encode(member, id=member.key, source="/headrace/shop/training")
+    value, headers = cloudevents.encode(
+        signed(loop.store.keys, member), id=member.key, source="/headrace/shop/training"
+    )
     loop.broker.append(Place("models", 0), value, member.key.encode(), headers)
     loop.start()
     loop.run()

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import batch as b
-from schemas.artefact import Dataset, Quarantine
+from schemas.artefact import Quarantine
 from services.training.domain.quarantine import clean, held, shortened
-from services.training.domain.rows import ORDER, again, content_digest, numbers, remembered, sorted_rows, times
+from services.training.domain.rows import ORDER, content_digest, numbers, remembered, sorted_rows
+from services.training.domain.taking import Taken, dataset_of, remake
 from services.training.domain.window import Window
-from tests.unit.services.training.loop import STEP, labelled, spec
+from tests.unit.services.training.loop import STEP, dataset, labelled, spec
 
 TYPES = spec().feature_types
 NAMES = list(TYPES)
@@ -78,24 +79,18 @@ def test_no_dataset_ever_holds_a_row_in_quarantine_and_each_is_found_again(
         window.add(0, offset, rows, (first + count) * STEP)
         first += count
         window.quarantined = tuple(each for each, at in zip(quarantines, told, strict=False) if at <= offset)
-        dataset = window.dataset(window.frontier)
-        assert dataset is not None
-        assert not held(dataset, window.quarantined).any()
-        if dataset.num_rows:
-            _found_again(window, dataset, pa.concat_batches(log))
+        found = dataset(window, window.frontier)
+        if found is not None:
+            assert not held(found, window.quarantined).any()
+            _found_again(window, found, pa.concat_batches(log))
         window.trim()
 
 
 def _found_again(window: Window, rows: pa.RecordBatch, log: pa.RecordBatch) -> None:
-    dataset = Dataset(
-        positions=window.positions(rows, window.frontier),
-        rows=rows.num_rows,
-        held_out=0,
-        label_cutoff=int(times(rows).max()),
-        digest=content_digest(rows, TYPES),
-        quarantined=window.quarantined,
-    )
-    assert content_digest(again(log, dataset), TYPES) == dataset.digest
+    said = dataset_of(Taken(rows, window.quarantined), 0, TYPES)
+    found = remake(said, lambda _: [log], NAMES)
+    assert found is not None
+    assert content_digest(found, TYPES) == said.digest
 
 
 @settings(max_examples=40, deadline=None)
@@ -116,12 +111,11 @@ def test_bad_data_costs_no_row_that_is_right_however_the_window_was_trimmed(
         first += count
         stop = (start + right) * STEP if offset >= closed else None
         window.quarantined = (Quarantine(start * STEP, stop),)
-        dataset = window.dataset(window.frontier)
+        found = dataset(window, window.frontier)
         everything = clean(pa.concat_batches(log), window.quarantined)
         wanted = sorted_rows(everything.filter(pa.array(numbers(everything, ORDER) <= window.frontier)))
-        assert dataset is not None
         wanted = wanted.slice(max(0, wanted.num_rows - SIZE))
-        assert dataset.column(b.POSITION).to_pylist() == wanted.column(b.POSITION).to_pylist()
+        assert ([] if found is None else found.column(b.POSITION).to_pylist()) == wanted.column(b.POSITION).to_pylist()
         window.trim()
 
 
@@ -134,6 +128,6 @@ def test_bad_data_that_does_not_end_takes_a_bounded_memory() -> None:
     rows = window.rows
     assert rows is not None
     assert rows.num_rows <= 3 * SIZE
-    dataset = window.dataset(window.frontier)
-    assert dataset is not None
-    assert dataset.column(b.POSITION).to_pylist() == list(range(30, 50))
+    found = dataset(window, window.frontier)
+    assert found is not None
+    assert found.column(b.POSITION).to_pylist() == list(range(30, 50))

@@ -1,0 +1,153 @@
+"""Composes the pool anew, and says so: the announcement, and the checkpoint of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runtime.ports import Outgoing
+from runtime.weighed import outgoing
+from schemas.messages import Cause, DriftEpisode, Member, Pool, Scalar
+from schemas.pipeline import Pipeline
+from services.training.domain.announcements import pool_of
+from services.training.domain.pool import Seat, composed, pane_behind, seat, watched
+from services.training.domain.triggers import Before, Trigger
+from services.training.knowledge import Knowledge
+from services.training.saying import Saying
+
+REMEMBERED = 20
+"""Compositions that one may roll back to."""
+WAITS, EVICTED, BARRED = "waits for a seat", "evicted", "barred by an operator"
+RECALLED = "recalled"
+
+Steps = list[list[Outgoing]]
+
+
+class Composing:
+    """Who is in the pool.
+
+    Args:
+        spec: The pipeline.
+        saying: Makes the messages.
+    """
+
+    def __init__(self, spec: Pipeline, saying: Saying) -> None:
+        self._spec, self._saying = spec, saying
+
+    def admit(self, member: Member, start: int, at: int, known: Knowledge) -> Seat:
+        """Give a fit a seat, if there is one: the composition changes, and is not said yet.
+
+        Args:
+            member: The fit.
+            start: Label time of its oldest row, milliseconds.
+            at: Event time at which it was made.
+            known: What is known.
+        """
+        before, blend, strategy = known.announced.pool, known.weighing.blend, self._spec.strategy
+        known.announced.members[member.version] = member
+        anchors = strategy.members == 1 or watched(before, start, self._opened(known), self._spec.drift.pane)
+        spared = _spared(before, anchors=anchors)
+        taken = seat(blend, member.version, strategy.members, spared)
+        if not taken.taken:
+            known.state.left[member.version] = WAITS
+            return taken
+        if before is None:
+            pane, epoch = self._spec.drift.pane, known.state.epoch
+            self._follow(pool_of(member, 1, at, pane, epoch, strategy.name), known)
+        else:
+            watch = {"anchor": member.version, "reference_pane": pane_behind(at, self._spec.drift.pane)}
+            self.change(known, member.cause, **(watch if anchors else {}))
+        return taken
+
+    def recall(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
+        """Bring a member back that knew this world; None where it is not to be had, so that a fit is needed."""
+        version, pool = trigger.recall, known.announced.pool
+        if pool is None or version not in known.announced.members or known.state.left.get(version) == BARRED:
+            return None
+        if version in pool.members:
+            outcome, reason = f"no fit: it answers in pool {pool.version} already", trigger.story
+            return [[self._saying.decision(trigger, "recalled", outcome, reason, at, {"version": version})]]
+        before = self.checkpoint(known)
+        taken = seat(known.weighing.blend, version, self._spec.strategy.members, _spared(pool, anchors=False))
+        if not taken.taken:
+            known.state.left[version] = WAITS
+            outcome = "no fit: it waits for a seat"
+            return [[self._saying.decision(trigger, "recalled", outcome, trigger.story, at, {"version": version})]]
+        pool = self.change(known, trigger.cause)
+        evidence: dict[str, Scalar] = {"version": version, "pool": pool.version, "left": taken.left}
+        outcome = f"no fit: it answers from pool {pool.version} on"
+        told = self._saying.decision(trigger, "recalled", outcome, trigger.story, at, evidence)
+        return [before, self.said(known, at), [told]]
+
+    def known_by(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
+        """No fit where a member answers the new world as well as the anchor did the old one; None where none does."""
+        pool, sense = known.announced.pool, "mae" if self._spec.target.is_regression else "log_loss"
+        best = known.weighing.served.best(trigger.since, at)
+        anchor = None if pool is None else known.announced.members.get(pool.anchor)
+        if best is None or anchor is None or pool is None or best.member not in known.announced.members:
+            return None
+        usual = anchor.metrics.get(sense)
+        if best.member == anchor.version or usual is None or not best.as_before(usual, anchor.rows):
+            return None
+        what = sense.replace("_", " ")
+        reason = (
+            f"member {best.member} knew this world: its {what} is {best.loss:.4f} on the {best.rows} rows since the "
+            f"change, and was {usual:.4f} for the anchor before"
+        )
+        evidence: dict[str, Scalar] = {"version": best.member, sense: best.loss, "rows": best.rows, "usual": usual}
+        return [[self._saying.decision(trigger, "recalled", "no fit", reason, at, evidence)]]
+
+    def seat_waiting(self, known: Knowledge, at: int) -> list[Outgoing]:
+        """Give seats to members that wait for one, as soon as somebody may leave."""
+        pool, seated = known.announced.pool, False
+        waiting = [each for each, why in known.state.left.items() if why == WAITS]
+        if pool is None or known.state.frozen:
+            return []
+        for version in sorted(waiting):
+            spared = _spared(pool, anchors=False)
+            if seat(known.weighing.blend, version, self._spec.strategy.members, spared).taken:
+                pool = self.change(known, known.announced.members[version].cause)
+                seated = True
+        return self.said(known, at) if seated else []
+
+    def change(self, known: Knowledge, cause: Cause, **changed: object) -> Pool:
+        """The pool with the members that the blend has by now, and other fields that change."""
+        before = known.announced.pool
+        if before is None:
+            raise LookupError("there is no pool that could change")
+        if before.leader not in known.weighing.blend.members and "leader" not in changed:
+            changed["leader"] = known.weighing.blend.leader
+        return self._follow(composed(before, known.weighing.blend, known.state.epoch, cause, **changed), known)
+
+    def said(self, known: Knowledge, at: int) -> list[Outgoing]:
+        """The announcement of the pool, with a checkpoint for it."""
+        pool = known.announced.pool
+        if pool is None:
+            return []
+        return [self._saying.announcement(pool, at), *self.checkpoint(known)]
+
+    def checkpoint(self, known: Knowledge) -> list[Outgoing]:
+        """What the labels taught so far, where there is a pool."""
+        pool = known.announced.pool
+        return [] if pool is None else [outgoing(known.weighing.checkpoint(pool, known.state.epoch), self._saying.keys)]
+
+    def _follow(self, pool: Pool, known: Knowledge) -> Pool:
+        before, state = known.announced.pool, known.state
+        if before is not None:
+            state.pools = [*state.pools, Before(before.version, before.members, before.leader)][-REMEMBERED:]
+            state.left |= {each: EVICTED for each in before.members if each not in pool.members}
+        for each in pool.members:
+            state.left.pop(each, None)
+        known.announced.pool = pool
+        known.weighing.seat(pool)
+        return pool
+
+    @staticmethod
+    def _opened(known: Knowledge) -> Iterable[DriftEpisode]:
+        return known.episodes.opened.values()
+
+
+def _spared(pool: Pool | None, *, anchors: bool) -> list[int]:
+    """Who does not leave a pool: its anchor, unless the newcomer becomes it, and whoever answers alone."""
+    if pool is None:
+        return []
+    return [each for each in (None if anchors else pool.anchor, pool.alone) if each is not None]

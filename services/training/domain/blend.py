@@ -1,0 +1,183 @@
+"""Whom the labels trust: weights of the pool's members, and the calibrator on top, as a fold over `examples`.
+
+The fold of a message ends in a state that its checkpoint holds completely: whoever goes on from there comes to the
+same weights, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from schemas.encoding import LARGEST
+from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
+from services.training.domain.calibrators import learner
+from services.training.domain.judged import Judged, Run
+from services.training.domain.trust import NOTHING, followed, likelihoods, squared
+
+ENTRY = 0.05
+"""Weight of a newcomer."""
+JUDGED_ENOUGH = 100
+"""Labels from which on a member may have to leave."""
+
+
+class Blend:
+    """The fold.
+
+    Args:
+        task: What is predicted.
+        given: Where to go on; None: no members yet.
+    """
+
+    def __init__(self, task: Task, given: Weights | None = None) -> None:
+        self._task: Task = task
+        self.members: list[int] = [] if given is None else list(given.members)
+        self._logs = np.array([] if given is None else given.log_weights)
+        self._labels = np.array([] if given is None else given.labels, np.int64)
+        self._calibrator = learner(task, None if given is None else given.calibrator)
+        self._variance = 0.0 if given is None else given.variance
+        self._apart = _square(len(self.members), () if given is None else given.apart)
+        self._together = _square(len(self.members), () if given is None else given.together)
+
+    @property
+    def deviation(self) -> float:
+        """Regression: running standard deviation of the mixture's residuals; else 0."""
+        return float(np.sqrt(self._variance))
+
+    def checkpoint(self, **identity: Any) -> Weights:
+        """What the fold knows; `identity` are the fields of `Weights` that are not its own."""
+        upper = np.triu_indices(len(self.members), 1)
+        return Weights(
+            members=tuple(self.members),
+            log_weights=tuple(self._logs.tolist()),
+            labels=tuple(self._labels.tolist()),
+            calibrator=self._calibrator.told(),
+            variance=self._variance,
+            apart=tuple(self._apart[upper].tolist()),
+            together=tuple(self._together[upper].astype(np.int64).tolist()),
+            **identity,
+        )
+
+    def add(self, member: int) -> None:
+        """A member joins: with a weight of 5 %, the others keep their proportions; the first has all."""
+        if member in self.members:
+            return
+        place = int(np.searchsorted(self.members, member)) if self.members else 0
+        entry = np.log(ENTRY) if self.members else 0.0
+        self._logs = np.insert(self._logs + (np.log1p(-ENTRY) if self.members else 0.0), place, entry)
+        self.members.insert(place, member)
+        self._labels = np.insert(self._labels, place, 0)
+        self._apart, self._together = _opened(self._apart, place), _opened(self._together, place)
+
+    def remove(self, member: int) -> None:
+        """A member leaves; the others keep their proportions."""
+        place = self.members.index(member)
+        del self.members[place]
+        self._logs, self._labels = np.delete(self._logs, place), np.delete(self._labels, place)
+        self._logs -= np.logaddexp.reduce(self._logs) if self.members else 0.0
+        self._apart, self._together = _closed(self._apart, place), _closed(self._together, place)
+
+    def fold(self, judged: Judged) -> None:
+        """Learn from a message's rows, one after the other; members that are not in the fold say nothing."""
+        for run in judged.runs():
+            for piece in run.pieces():
+                self._learn(piece)
+
+    def weights(self) -> dict[int, float]:
+        """Weight of each member, ascending; they sum to 1."""
+        shares = np.exp(self._logs - np.logaddexp.reduce(self._logs)) if self.members else self._logs
+        return dict(zip(self.members, shares.tolist(), strict=True))
+
+    def labels(self) -> dict[int, int]:
+        """Labels by which each member was judged."""
+        return dict(zip(self.members, self._labels.tolist(), strict=True))
+
+    @property
+    def leader(self) -> int:
+        """The heaviest member, of equals the newest."""
+        weights = self.weights()
+        return max(self.members, key=lambda each: (weights[each], each))
+
+    def redundant(self, spared: Collection[int]) -> int | None:
+        """Who leaves a full pool: of the members judged enough the one nearest to another, the lighter of two.
+
+        Regimes that sleep stay: a member leaves because somebody else says the same, not because it is light.
+
+        Args:
+            spared: Who stays whatever comes: the anchor, the newest.
+
+        Returns:
+            The member; None where none may leave.
+        """
+        may = [
+            place
+            for place, member in enumerate(self.members)
+            if self._labels[place] >= JUDGED_ENOUGH and member not in spared
+        ]
+        distance = self._distances()
+        ranked = [(distance[place].min(), self._logs[place], place) for place in may]
+        return self.members[min(ranked)[2]] if ranked else None
+
+    def _distances(self) -> Floats:
+        """Mean distance between two members' outputs; infinite where they never scored the same row."""
+        apart, together = self._apart + self._apart.T, self._together + self._together.T
+        return np.where(together > 0, apart / np.maximum(together, 1.0), np.inf)
+
+    def _learn(self, run: Run) -> None:
+        known = [place for place, member in enumerate(run.members) if member in self.members]
+        if not known or not len(run.labels):
+            return
+        awake = [self.members.index(run.members[place]) for place in known]
+        told = opinions(self._task, run.outputs[:, known])
+        path, labels = self._follow(awake, told, run.labels)
+        mixed = _served(run.mixed, mixture(told, path))
+        beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
+        self._calibrator.learn(mixed, beside, labels)
+        self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
+        self._labels[awake] += len(labels)
+
+    def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats]:
+        """Move the weights of those awake; the weights in front of each row, and the labels without outliers."""
+        joint = np.logaddexp.reduce(self._logs[awake])
+        weights = np.exp(self._logs[awake] - joint).tolist()
+        if self._task == "regression":
+            labels = np.clip(labels, -LARGEST, LARGEST)
+            path, weights, labels, self._variance = squared(weights, self._variance, told[:, :, 0], labels)
+        else:
+            path, weights = followed(weights, likelihoods(self._task, told, labels))
+        self._logs[awake] = joint + np.log(weights)
+        return path, labels
+
+    def _compare(self, awake: list[int], outputs: Floats) -> None:
+        """Count how far apart the members' outputs are: half the sum of absolute differences."""
+        scale = np.sqrt(self._variance) if self._variance > NOTHING else 1.0
+        for index, one in enumerate(awake[:-1]):
+            gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
+            self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
+            self._together[one, awake[index + 1 :]] += len(outputs)
+
+
+def _served(written: Floats | None, now: Floats) -> Floats:
+    """The mixtures that a calibrator learns from: as they were served, which weights of today would have done better.
+
+    Labels are late. Weights that know the labels between a row and its own flatter the mixture.
+    """
+    return now if written is None else np.where(np.isfinite(written), written, now)
+
+
+def _square(members: int, upper: Collection[float]) -> Floats:
+    """A matrix with that upper triangle, the rest 0."""
+    matrix = np.zeros((members, members))
+    if upper:
+        matrix[np.triu_indices(members, 1)] = list(upper)
+    return matrix
+
+
+def _opened(matrix: Floats, place: int) -> Floats:
+    return np.insert(np.insert(matrix, place, 0.0, axis=0), place, 0.0, axis=1)
+
+
+def _closed(matrix: Floats, place: int) -> Floats:
+    return np.delete(np.delete(matrix, place, axis=0), place, axis=1)

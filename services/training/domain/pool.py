@@ -1,0 +1,98 @@
+"""Who is in the pool, and whom drift watches: the rules of its composition.
+
+| what happens | what follows |
+|---|---|
+| a fit is accepted | it takes a seat; in a full pool somebody leaves whose outputs another member gives, too |
+| nobody may leave | it waits: announced, but without a seat |
+| there is one seat alone | the fit takes it |
+| a fit lies behind the newest episode's start | it becomes the anchor: it knows the new world, and nothing of the old |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from schemas.messages import Cause, DriftEpisode, Pool
+from services.training.domain.blend import Blend
+from services.training.domain.quarantine import epoch_ms
+
+BAD_DATA = "bad_data"
+
+
+class Seat(NamedTuple):
+    """What came of taking a seat.
+
+    Attributes:
+        taken: Whether there was one.
+        left: Who made room, None where nobody had to.
+    """
+
+    taken: bool
+    left: int | None = None
+
+
+def seat(blend: Blend, newcomer: int, most: int, spared: Collection[int]) -> Seat:
+    """Let a member into the blend, and somebody out where it is full.
+
+    Args:
+        blend: The members and what is known of them; changed where the newcomer finds a seat.
+        newcomer: Who comes.
+        most: How many seats there are.
+        spared: Who stays whatever comes.
+    """
+    left = None
+    if len(blend.members) >= most:
+        left = blend.members[0] if most == 1 else blend.redundant({*spared, newcomer})
+        if left is None:
+            return Seat(False)
+        blend.remove(left)
+    blend.add(newcomer)
+    return Seat(True, left)
+
+
+def watched(pool: Pool | None, start: int, episodes: Iterable[DriftEpisode], pane: int) -> bool:
+    """Whether a fit becomes the anchor.
+
+    The first one does. Another one only if the world changed since the anchor's fit, and the new fit saw nothing of
+    before: else its reference would mix two worlds, and hide the change from drift.
+
+    Args:
+        pool: The pool so far.
+        start: Label time of the fit's oldest row, milliseconds.
+        episodes: Those that are known.
+        pane: Length of a pane in milliseconds.
+    """
+    if pool is None:
+        return True
+    since = pool.reference_pane - pane
+    opened = [each for each in episodes if each.kind != BAD_DATA and epoch_ms(each.detected_at) > since]
+    newest = max(opened, key=lambda each: each.detected_at, default=None)
+    return newest is not None and start >= epoch_ms(newest.estimated_start)
+
+
+def pane_behind(time: int, pane: int) -> int:
+    """Start of the first pane that begins behind a time."""
+    return (time // pane + 1) * pane
+
+
+def composed(before: Pool, blend: Blend, epoch: int, cause: Cause, **changed: object) -> Pool:
+    """The next version of a pool, with the members and weights that the blend has now.
+
+    Args:
+        before: The pool so far.
+        blend: Members and weights.
+        epoch: Of the controller.
+        cause: Why it is composed anew.
+        changed: Other fields that change.
+    """
+    leader = blend.leader if before.strategy == "blend" else before.leader
+    fields = {
+        "version": before.version + 1,
+        "members": tuple(blend.members),
+        "leader": leader,
+        "weights": blend.weights(),
+        "epoch": epoch,
+        "cause": cause,
+    }
+    return Pool.model_validate({**dict(before), **fields, **changed})

@@ -1,0 +1,94 @@
+"""How a row's label moves the weights of the members that scored it.
+
+Tempered likelihoods, renormalised among the members that were awake for the row, who keep their joint weight; then a
+fixed share of it spread evenly, so that nobody who was wrong for long needs long to come back.
+
+Source: M. Herbster, M. Warmuth, Tracking the Best Expert, Machine Learning 32, 1998; sleeping: Y. Freund, R. Schapire,
+Y. Singer, M. Warmuth, Using and Combining Predictors That Specialize, STOC 1997.
+
+The one loop over rows of this service, plain floats: each row's weights come from the row before.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from schemas.pooling import Floats, Task
+
+TEMPER = 0.3
+"""Power of a likelihood: members repeat each other's mistakes, so a row counts less than one."""
+SHARE = 0.01
+"""Part of the awake members' weight that is spread evenly after each row."""
+SCALE_MEMORY = 0.99
+"""Part of a residual variance that the next row leaves."""
+OUTLIER = 5.0
+"""A residual counts as at most so many standard deviations: one wild label must not make all members equal for long."""
+NOTHING = 1e-200
+"""A residual variance up to this is none: members that agree with every label are equally right."""
+
+
+def likelihoods(task: Task, told: Floats, labels: Floats) -> Floats:
+    """Tempered likelihood of each row's class under each member, the row's greatest 1; shape (rows, members).
+
+    Args:
+        task: binary or multiclass.
+        told: Opinions, shape (rows, members, K).
+        labels: Index of the class.
+    """
+    if task == "binary":
+        signs = np.where(labels > 0, 1.0, -1.0)
+        logs = -np.logaddexp(0.0, -signs[:, None] * told[:, :, 0])
+    else:
+        logs = np.take_along_axis(told, labels.astype(np.int64)[:, None, None], axis=2)[:, :, 0]
+    raised: Floats = np.exp(TEMPER * (logs - logs.max(axis=1, keepdims=True)))
+    return raised
+
+
+def followed(weights: list[float], factors: Floats) -> tuple[Floats, list[float]]:
+    """The weights in front of each row, shape (rows, members), and behind the last one; each row's sum to 1.
+
+    Args:
+        weights: In front of the first row.
+        factors: Likelihoods, some of each row 1.
+    """
+    path, even = [], SHARE / len(weights)
+    for row in factors.tolist():
+        path.append(weights)
+        moved = [a * b for a, b in zip(weights, row, strict=True)]
+        kept = (1.0 - SHARE) / sum(moved)
+        weights = [each * kept + even for each in moved]
+    return np.array(path), weights
+
+
+def squared(
+    weights: list[float], variance: float, told: Floats, labels: Floats
+) -> tuple[Floats, list[float], Floats, float]:
+    """The same for regression, where the likelihood is Gaussian with the mixture's running residual variance.
+
+    Args:
+        weights: In front of the first row.
+        variance: Likewise; 0 where nothing is known yet.
+        told: Values, shape (rows, members).
+        labels: The true values.
+
+    Returns:
+        Weights in front of each row, weights behind the last one, the labels with outliers drawn in, and the variance.
+    """
+    path, near, even = [], [], SHARE / len(weights)
+    for row, label in zip(told.tolist(), labels.tolist(), strict=True):
+        path.append(weights)
+        mixed = sum([a * b for a, b in zip(weights, row, strict=True)])
+        error = label - mixed
+        if variance > NOTHING:
+            squares = [(label - each) ** 2 for each in row]
+            least, power = min(squares), -0.5 * TEMPER / variance
+            moved = [a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)]
+            kept = (1.0 - SHARE) / sum(moved)
+            weights = [each * kept + even for each in moved]
+            most = OUTLIER * math.sqrt(variance)
+            error = min(max(error, -most), most)
+        near.append(mixed + error)
+        variance = variance + (1.0 - SCALE_MEMORY) * (error * error - variance) if variance > NOTHING else error * error
+    return np.array(path), weights, np.array(near), variance

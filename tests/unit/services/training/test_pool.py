@@ -1,0 +1,272 @@
+"""A pool of several seats: who gets one, who leaves, whom labels trust, and that no label is folded twice or missed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from runtime.ports import Place
+from runtime.weighed import read
+from schemas import batch as b
+from schemas.messages import Decision, Pool
+from schemas.pooling import Weights
+from services.training.domain import growth
+from services.training.handler import Training
+from services.training.weighing import CADENCE
+from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
+from tests.unit.services.training.test_handler import FIRST, first_fit
+
+
+@pytest.fixture(autouse=True)
+def no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred rows grow by a third in no time: tests of that are in test_growth.py."""
+    monkeypatch.setattr(growth, "FACTOR", 1_000)
+
+
+def answered(rows: pa.RecordBatch, outputs: dict[int, float]) -> pa.RecordBatch:
+    """The rows as members answered them: each with so much certainty that the label is right; below .5 it is wrong."""
+    truth = rows.column(b.LABEL).to_numpy(zero_copy_only=False)
+    right = np.array(list(outputs.values()))
+    given = np.where(truth[:, None] == 1, right, 1 - right)
+    lists = pa.ListArray.from_arrays(
+        pa.array(np.arange(rows.num_rows + 1, dtype=np.int32) * len(outputs)), pa.array(given.ravel())
+    )
+    members = pa.array([list(outputs)] * rows.num_rows, pa.list_(pa.int32()))
+    return rows.append_column(b.MEMBERS, members).append_column(b.OUTPUTS, lists)
+
+
+def checkpoints(loop: Loop) -> list[Weights]:
+    return [read(each, loop.store.keys) for each in loop.log("weights")]
+
+
+def shares(weights: Weights) -> dict[int, float]:
+    return dict(zip(weights.members, weights.weights(weights.members).tolist(), strict=True))
+
+
+def two(loop: Loop) -> None:
+    """A first model and a fit on a wish: members 1 and 2."""
+    loop.start()
+    first_fit(loop)
+    loop.wish("w1")
+    loop.run()
+
+
+def told(loop: Loop, subject: str) -> list[Decision]:
+    return [each for each in loop.decisions() if each.subject == subject]
+
+
+# --- seats ------------------------------------------------------------------------------------
+
+
+def test_a_newcomer_enters_with_five_percent_and_the_first_stays_anchor() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    two(loop)
+    pool = loop.pools()[-1]
+    assert (pool.version, pool.members, pool.anchor, pool.leader) == (2, (1, 2), 1, 1)
+    assert pool.weights == pytest.approx({1: 0.95, 2: 0.05})
+    assert pool.cause is not None
+    assert pool.cause.id == "w1"
+    assert checkpoints(loop)[-1].pool == 2
+
+
+def test_in_a_full_pool_the_member_that_says_what_another_says_makes_room() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    two(loop)
+    loop.wish("w2")
+    loop.run()
+    same = {1: 0.9, 2: 0.6, 3: 0.6001}  # 2 and 3 say the same, and 2 is the lighter of both
+    loop.examples(answered(labelled(300, 150), same))
+    loop.passes(460 * STEP)
+    loop.run()
+    loop.wish("w3")
+    loop.run()
+    assert loop.pools()[-1].members == (1, 3, 4)
+    assert told(loop, "w3")[-1].evidence["left"] == 2
+
+
+def test_where_nobody_may_leave_yet_the_newcomer_waits_and_takes_a_seat_later() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=2))
+    two(loop)
+    loop.wish("w2")
+    loop.run()
+    assert loop.pools()[-1].members == (1, 2)
+    assert told(loop, "w2")[-1].outcome == "it waits for a seat"
+    loop.examples(answered(labelled(300, 150), {1: 0.9, 2: 0.6}))
+    loop.passes(460 * STEP)
+    loop.run()
+    assert loop.pools()[-1].members == (1, 3)
+
+
+def test_a_fit_behind_the_newest_change_becomes_the_anchor_and_no_other_does() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=4))
+    loop.start()
+    first_fit(loop)
+    loop.episode("e1", start=350, detected=380, kind="covariate")
+    loop.examples(labelled(300, 200))
+    loop.passes(506 * STEP)
+    loop.run()
+    assert [(each.members, each.anchor) for each in loop.pools()] == [((1,), 1), ((1, 2), 1)]
+    pane = loop.pools()[-1].reference_pane
+    loop.examples(labelled(500, 300))
+    loop.passes(806 * STEP)
+    loop.run()
+    follow_up = next(each for each in loop.members() if each.cause.id == "e1/follow-up")
+    anchors = {each.version: each.anchor for each in loop.pools()}
+    assert anchors[max(anchors)] == follow_up.version
+    assert loop.pools()[-1].reference_pane > pane
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def test_labels_move_the_weights_and_a_checkpoint_comes_with_every_hundredth() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    two(loop)
+    before = len(checkpoints(loop))
+    for start in range(300, 800, 100):
+        loop.examples(answered(labelled(start, 100), {1: 0.2, 2: 0.9}))
+        loop.run()
+    new = checkpoints(loop)[before:]
+    assert len(new) == 500 // CADENCE
+    assert [each.number for each in checkpoints(loop)] == list(range(1, len(checkpoints(loop)) + 1))
+    assert shares(new[0])[2] > 0.9
+    assert new[-1].covers == {each: len(loop.broker.log(Place("examples", each))) - 1 for each in range(2)}
+
+
+def test_corrections_and_copies_move_nothing() -> None:
+    plain, noisy = Loop(spec(fits="100 per 1d", seats=3)), Loop(spec(fits="100 per 1d", seats=3))
+    for loop in (plain, noisy):
+        two(loop)
+        rows = answered(labelled(300, 120), {1: 0.2, 2: 0.9})
+        loop.examples(rows)
+        if loop is noisy:
+            loop.examples(rows)
+            revised = rows.append_column(b.REVISION, pa.array(np.ones(120, np.int64)))
+            loop.examples(revised.append_column(b.CORRECTION, pa.array(np.ones(120, bool))))
+        loop.examples(answered(labelled(420, 100), {1: 0.3, 2: 0.8}))
+        loop.run()
+    assert shares(checkpoints(plain)[-1]) == shares(checkpoints(noisy)[-1])
+    assert checkpoints(plain)[-1].labels == checkpoints(noisy)[-1].labels
+
+
+def scene_first(loop: Loop) -> None:
+    loop.examples(labelled(0, 300))
+    loop.passes(306 * STEP)
+
+
+def scene_change(loop: Loop) -> None:
+    loop.examples(answered(labelled(306, 94), {1: 0.7}))
+    loop.episode("d1", start=400, detected=440)
+    loop.examples(answered(labelled(400, 150, turned=True), {1: 0.3}))
+    loop.passes(560 * STEP)
+
+
+def scene_settled(loop: Loop) -> None:
+    loop.examples(answered(labelled(560, 300, turned=True), {1: 0.3, 2: 0.8}))
+    loop.passes(1_000 * STEP)
+
+
+def scene_on(loop: Loop) -> None:
+    loop.examples(answered(labelled(1_000, 130, turned=True), {1: 0.3, 2: 0.8, 3: 0.85}))
+    loop.passes(FAR)
+
+
+SCENES = (scene_first, scene_change, scene_settled, scene_on)
+"""A first model; a change with its fit and its follow-up; labels for each of them."""
+
+
+def played(killed: object) -> Loop:
+    """The scenes one after the other; the controller is killed at most once, and another one goes on."""
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    crashed = False
+    for scene in SCENES:
+        scene(loop)
+        try:
+            if not loop.workers:
+                loop.start(killed)
+            loop.run()
+        except Crash:
+            assert not crashed
+            crashed = True
+            loop.start()
+            loop.run()
+    return loop
+
+
+def final(loop: Loop) -> tuple[Pool, Weights]:
+    handler = loop.workers[0]._handler
+    assert isinstance(handler, Training)
+    known = handler._known
+    assert known.announced.pool is not None
+    return known.announced.pool, known.weighing.checkpoint(known.announced.pool, 0)
+
+
+def test_a_kill_at_any_point_folds_nothing_twice_and_misses_nothing() -> None:
+    written: list[object] = []
+    calm = played(written.append)
+    pool, weights = final(calm)
+    causes = [each.cause.id for each in calm.members()]
+    assert causes == [FIRST, "d1", "d1/follow-up"]
+    assert pool.members == (1, 2, 3)
+    assert weights.labels == (674, 430, 130)
+    for count in range(len(written)):
+        loop = played(crash_at(count))
+        assert [each.cause.id for each in loop.members()] == causes
+        again, weighed = final(loop)
+        assert (again.members, again.anchor, again.version) == (pool.members, pool.anchor, pool.version)
+        assert (weighed.covers, weighed.labels) == (weights.covers, weights.labels)
+        assert shares(weighed) == pytest.approx(shares(weights), rel=1e-9)
+        assert weighed.calibrator.parameters == pytest.approx(weights.calibrator.parameters, rel=1e-9)
+
+
+# --- triggers ---------------------------------------------------------------------------------
+
+
+def test_an_episode_has_one_training_and_one_follow_up() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=4))
+    loop.start()
+    first_fit(loop)
+    loop.episode("d1", start=300, detected=340)
+    loop.examples(labelled(300, 900, turned=True))
+    loop.passes(FAR)
+    loop.run()
+    loop.start()
+    loop.episode("d1", start=300, detected=340)
+    loop.run()
+    of_episode = [(each.cause.id, each.rows) for each in loop.members() if each.cause.kind == "drift"]
+    assert of_episode == [("d1", 100), ("d1/follow-up", 400)]
+
+
+def test_a_world_that_comes_back_brings_its_member_back_without_a_fit() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    two(loop)
+    loop.wish("out", "evict", "2")
+    loop.run()
+    members = len(loop.members())
+    loop.wish("again", "rollback", "2")
+    loop.run()
+    assert loop.pools()[-1].members == (1, 2)
+    loop.episode("r1", start=280, detected=290, kind="recurring", recurs=2)
+    loop.passes(320 * STEP)
+    loop.run()
+    assert len(loop.members()) == members
+    (recalled,) = told(loop, "r1")
+    assert (recalled.step, recalled.outcome) == (
+        "recalled",
+        f"no fit: it answers in pool {loop.pools()[-1].version} already",
+    )
+
+
+def test_the_checkpoint_of_a_controller_before_pools_is_understood() -> None:
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    two(loop)
+    state = json.loads(loop.log("state")[-1].value or b"")
+    for name in ("growth", "left", "pools", "frozen"):
+        state.pop(name, None)
+    loop.broker.append(Place("state", 0), json.dumps(state).encode(), b"training/controller")
+    loop.start()
+    loop.run()
+    assert loop.pools()[-1].members == (1, 2)
