@@ -93,14 +93,14 @@ def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS) -> Loop
     )
 
 
-def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input]) -> None:
-    """Produce the messages in turns, each followed by a round of all services."""
+def run(loop: Loop, spec: Pipeline, inputs: Iterable[Input], size: int = TURN) -> None:
+    """Produce the messages in turns of so many, each followed by a round of all services."""
     counts = {"events": 0, "labels": 0}
     for number, each in enumerate(inputs, 1):
         turn = crc32(each.key) if spec.events.entity else counts[each.kind]
         counts[each.kind] += 1
         loop.say(each.kind, turn % SOURCES, each.value, each.key)
         loop.clock.advance(1 / RATE)
-        if number % TURN == 0:
+        if number % size == 0:
             loop.settle()
     loop.settle()
