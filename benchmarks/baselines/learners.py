@@ -101,7 +101,7 @@ def periodic(rows: Rows) -> Outcome:
 
 
 def alarmed(rows: Rows) -> Outcome:
-    """A fit on the newest 1,000 rows whenever river's ADWIN finds that the error rose, which replaces the one before."""
+    """A fit on the newest 1,000 rows whenever ADWIN finds that the error rose, which replaces the one before."""
     detector, last = drift.ADWIN(), rows.first
 
     def renew(fits: _Fits, _: Any, known: int, errors: Floats) -> Any:
