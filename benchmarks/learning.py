@@ -5,9 +5,9 @@
 Recorded streams, in true order: elec2 (labels 48 rows late), bike_hour (24; regression) and gas_sensor (50; 6 classes).
 Ours are the services' own handlers in memory, events and labels in, predictions out, at their defaults:
 `blend`, with the online member (`blend_online`), with features over the labels that had arrived (`blend_windows`), and
-`champion` with the gate. Beside them one fit for ever, a fit every 500 labels, a fit at each alarm of ADWIN, and of river
-the adaptive random forest and Hoeffding adaptive tree. All models start from the same rows; what is compared is the newest
-90 % of the rows, each predicted once before its label: accuracy in percent, or root mean squared error.
+`champion` with the gate. Beside them one fit for ever, a fit every 500 labels, a fit at each alarm of ADWIN, and
+river's adaptive random forest and Hoeffding adaptive tree. All models start from the same rows; what is compared is the
+newest 90 % of the rows, each predicted once before its label: accuracy in percent, or root mean squared error.
 
 Keys: <stream>_<metric>_<policy>, fits_<stream>_<policy>, fit_seconds_…, rows_per_s_… (of CPU time), and
 labels_per_core_second, what the fold of the weights takes by itself.
