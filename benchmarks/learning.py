@@ -1,0 +1,129 @@
+"""What is learnt from late labels: the product's whole loop beside what a user would do instead.
+
+    python -m benchmarks.learning [--json] [--stream elec2 ...] [--policy blend ...] [--data ../shared/data]
+
+Recorded streams, in true order: elec2 (labels 48 rows late), bike_hour (24; regression) and gas_sensor (50; 6 classes).
+Ours are the services' own handlers in memory, events and labels in, predictions out, at their defaults:
+`blend`, with the online member (`blend_online`), with features over the labels that had arrived (`blend_windows`), and
+`champion` with the gate. Beside them one fit for ever, a fit every 500 labels, a fit at each alarm of ADWIN, and
+river's adaptive random forest and Hoeffding adaptive tree. All models start from the same rows; what is compared is the
+newest 90 % of the rows, each predicted once before its label: accuracy in percent, or root mean squared error.
+
+Keys: <stream>_<metric>_<policy>, fits_<stream>_<policy>, fit_seconds_…, rows_per_s_… (of CPU time), and
+labels_per_core_second, what the fold of the weights takes by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from rich.console import Console
+
+from benchmarks.baselines import learners
+from benchmarks.learning_streams import STREAMS, Stream, scored_from
+from headrace.report import examples, members
+from headrace.rows import messages
+from headrace.simulate import assemble, run
+from runtime.store import Store
+from schemas import batch as b
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+TURN = 2 * learners.STEP
+"""Messages, events and labels, between two rounds of our services: they lag as far behind as the others."""
+
+ONLINE = {"model": {"online": "hoeffding_adaptive_tree"}}
+OURS: dict[str, dict[str, Any]] = {
+    "blend": {},
+    "blend_online": ONLINE,
+    "blend_windows": {**ONLINE, "windows": True},
+    "champion": {"strategy": {"name": "champion"}},
+}
+"""Policies: what pipeline.yaml says besides the defaults; windows are features over labels that had arrived."""
+
+Floats = npt.NDArray[np.float64]
+Result = dict[str, float | None]
+
+
+def main() -> None:
+    """Run everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the recorded streams")
+    parser.add_argument(
+        "--stream", choices=[each.name for each in STREAMS], action="append", help="these streams alone"
+    )
+    parser.add_argument("--policy", choices=[*OURS, *learners.POLICIES], action="append", help="these policies alone")
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    result: Result = {}
+    for stream in STREAMS:
+        if given.stream is None or stream.name in given.stream:
+            result |= measure(stream, given.data, given.policy, lambda text: console.print(text, style="dim"))
+    print(json.dumps(result) if given.json else "\n".join(f"{key}: {value}" for key, value in result.items()))
+
+
+def measure(stream: Stream, folder: Path, wanted: list[str] | None, say: Callable[[str], None]) -> Result:
+    """Every policy on a stream."""
+    frame = stream.read(folder)
+    result: Result = {}
+    for name in wanted or [*OURS, *learners.POLICIES]:
+        if name in OURS and (stream.windows or not OURS[name].get("windows")):
+            result |= _told(stream, name, frame, ours(stream, frame, OURS[name]))
+        elif name in learners.POLICIES:
+            result |= _told(stream, name, frame, learners.POLICIES[name](stream.rows(frame)))
+        say(f"{stream.name} {name}: {result.get(f'{stream.name}_{stream.metric}_{name}')}")
+    return result
+
+
+def _told(stream: Stream, policy: str, frame: pl.DataFrame, outcome: learners.Outcome) -> Result:
+    start = scored_from(frame)
+    figure = _figure(stream, outcome.predictions[start:], stream.labels(frame)[start:])
+    return {
+        f"{stream.name}_{stream.metric}_{policy}": figure,
+        f"fits_{stream.name}_{policy}": outcome.fits,
+        f"fit_seconds_{stream.name}_{policy}": outcome.fit_seconds,
+        f"rows_per_s_{stream.name}_{policy}": frame.height / outcome.seconds,
+    }
+
+
+def _figure(stream: Stream, predictions: Floats, labels: Floats) -> float:
+    """Accuracy in percent, where what is not predicted is wrong; or the root mean squared error of what is."""
+    if stream.task == "regression":
+        return float(np.sqrt(np.nanmean((predictions - labels) ** 2)))
+    return float(100 * np.mean(predictions == labels))
+
+
+def ours(stream: Stream, frame: pl.DataFrame, policy: Mapping[str, Any]) -> learners.Outcome:
+    """The services' handlers in memory."""
+    spec = stream.pipeline(frame, **policy)
+    inputs = list(messages(frame, spec, stream.options()))
+    loop = assemble(spec, Store("memory://"), partitions=1)
+    begun = time.process_time()
+    run(loop, spec, inputs, TURN)
+    seconds = time.process_time() - begun
+    told = examples(loop.log).filter(pl.col("_prediction").is_not_null())
+    rows = told[b.EVENT_ID].str.strip_prefix("row-").cast(pl.Int64).to_numpy()
+    predictions = np.full(frame.height, np.nan)
+    predictions[rows] = _answers(stream, told["_prediction"].to_numpy())
+    return learners.Outcome(predictions, len(members(loop.log)), _fit_seconds(loop.metrics), seconds)
+
+
+def _answers(stream: Stream, outputs: Floats) -> Floats:
+    """The class of a probability; classes of several and values are what they are."""
+    return (outputs >= 0.5).astype(np.float64) if stream.task == "binary" else outputs
+
+
+def _fit_seconds(metrics: Any) -> float:
+    return float(metrics.registry.get_sample_value("headrace_fit_seconds_sum") or 0.0)
+
+
+if __name__ == "__main__":
+    main()
