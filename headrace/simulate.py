@@ -25,6 +25,7 @@ from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
 from runtime.references import References
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, load
@@ -70,8 +71,8 @@ def simulate(
     output = Output(machine=json)
     frame = read(file)
     inputs = list(messages(frame, spec, options))
-    name = digest(file, spec, options, partitions)
-    loop = assemble(spec, Store(artefacts), partitions, name, trusted_types())
+    name, store = digest(file, spec, options, partitions), Store(artefacts, keys_in_memory())
+    loop = assemble(spec, store, partitions, name, trusted_types())
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
     if episodes is not None:
@@ -81,18 +82,23 @@ def simulate(
 def assemble(
     spec: Pipeline, store: Store, partitions: int = PARTITIONS, name: str = "", trusted: Sequence[str] = ()
 ) -> Loop:
-    """All services on a new broker in memory; models may hold the trusted types besides those of the list.
+    """All services on a new broker in memory.
 
-    In a store that others use, too, the broker's name keeps their archives apart.
+    Args:
+        spec: The pipeline.
+        store: Where models and archive go.
+        partitions: P.
+        name: In a store that others use, too, it keeps their archives apart.
+        trusted: Types that models may hold besides those of the list.
     """
     load_model = partial(fetch, store, features=spec.feature_types, trusted=trusted)
     return Loop(
         [
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
-            ("serving", lambda metrics: Serving(spec, load_model, metrics)),
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,

@@ -130,6 +130,9 @@ class Carrying:
         if trigger.recall is not None and (steps := self.composing.recall(trigger, at, known)) is not None:
             self.finish(trigger, RECALLED, known)
             return steps
+        if trigger.asks and (steps := self.composing.known_by(trigger, at, known)) is not None:
+            self.finish(trigger, RECALLED, known)
+            return steps
         if self._budget.spent(at, known.state.fits):
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._suppress(trigger, reason, at, known)]]

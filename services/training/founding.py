@@ -72,7 +72,11 @@ class Founding:
         memory: int = MEMORY,
         trusted: Sequence[str] = (),
     ) -> None:
-        self._spec, self._fitter, self._saying = spec, Fitter(spec, store, trusted), Saying(spec.pipeline)
+        self._spec, self._fitter, self._saying = (
+            spec,
+            Fitter(spec, store, trusted),
+            Saying(spec.pipeline, keys=store.keys),
+        )
         self._archive = Archive(Segments(store, spec.pipeline, history), spec.drift.lateness)
         for partition in range(partitions):
             self._archive.begin(partition, 0, 0, None)
@@ -110,7 +114,7 @@ class Founding:
         cause = Cause(kind="first", id=f"{self._spec.pipeline}/first")
         taken = self._dataset()
         try:
-            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced())
+            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced(self._saying.keys))
         except Refused as error:
             raise NoModel(str(error)) from error
         if not made.verdict.accepted:

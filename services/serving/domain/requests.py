@@ -151,7 +151,7 @@ def answers(events: Sequence[msgspec.Struct], outputs: Vector, spec: Pipeline) -
 
 
 def told_by(members: Sequence[int], outputs: Vector) -> list[dict[str, dict[str, Any]]]:
-    """Each member's output for each event: a number, or K of them.
+    """Each member's output for each event: a number, or K of them; null where it gave no finite one.
 
     Args:
         members: Versions of the members.
