@@ -32,6 +32,8 @@ from schemas.messages import Pool
 from schemas.pipeline import load, parse
 from services.drift.domain.door import DOOR
 
+pytestmark = pytest.mark.timeout(180)  # the whole loop, and again
+
 ROWS, CHANGE = 6_000, 4_000
 
 
