@@ -271,6 +271,7 @@ class Pool(Message):
 Step = Literal[
     "triggered",
     "suppressed",
+    "fitting",
     "fitted",
     "rejected",
     "announced",

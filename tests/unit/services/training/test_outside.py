@@ -1,0 +1,117 @@
+"""Fits in a process of their own: the same models, and whatever becomes of the process is a decision."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from runtime.clock import SystemClock
+from runtime.memory import MemoryCarrier, VirtualClock
+from runtime.metrics import Metrics
+from runtime.worker import Worker
+from schemas import batch as b
+from schemas.task import Target
+from services.training.child import done
+from services.training.domain.estimators import Recipe, Refused
+from services.training.domain.fitting import Fit
+from services.training.domain.work import Work, packed, unpacked
+from services.training.fits import Failed, InCaller, Pending
+from services.training.handler import Training
+from services.training.outside import Limits, Outside
+from tests.unit.services.training.loop import STEP, Loop, labelled, spec
+from tests.unit.services.training.test_handler import FIRST, first_fit
+
+WAIT_SECONDS = 60.0
+SLEEPER = "tests.unit.services.training.estimators:Sleeper"
+GLUTTON = "tests.unit.services.training.estimators:Glutton"
+DOOMED = "tests.unit.services.training.estimators:Doomed"
+
+
+def work(estimator: str = "hist_gradient_boosting", rows: int = 400, **params: object) -> Work:
+    types = spec().feature_types
+    return Work(Recipe(estimator, params), labelled(0, rows), types, 7, "log_loss")
+
+
+@contextmanager
+def outside(seconds: float = WAIT_SECONDS, megabytes: int = 2048) -> Iterator[Outside]:
+    fits = Outside(Limits(seconds, megabytes), Metrics(), SystemClock())
+    try:
+        yield fits
+    finally:
+        fits.drop()
+
+
+def awaited(fits: Outside, asked: Work, key: str = "k") -> Fit:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return fits.fit(key, asked)
+        except Pending:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- the same fits ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "logistic_regression", "random_forest", "sgd"])
+def test_a_fit_that_went_through_bytes_answers_the_same_to_the_last_bit(estimator: str) -> None:
+    asked = work(estimator)
+    order, rows = packed(asked)
+    again = unpacked(order, bytes(rows))
+    here, there = asked.do(), again.do()
+    assert again.rows.equals(asked.rows)
+    assert np.array_equal(here.outputs, there.outputs)
+    assert (here.verdict, here.encoding) == (there.verdict, there.encoding)
+
+
+def test_what_the_ruling_model_answers_goes_along() -> None:
+    asked = work()
+    beaten = Work(asked.recipe, asked.rows, asked.features, asked.seed, asked.metric, lambda rows: rows["x"].to_numpy(zero_copy_only=False))
+    order, rows = packed(beaten)
+    assert unpacked(order, bytes(rows)).do().verdict == beaten.do().verdict
+
+
+def test_a_process_makes_the_fit_of_the_caller() -> None:
+    metrics = Metrics()
+    here = InCaller(metrics).fit("k", work())
+    with outside() as fits:
+        there = awaited(fits, work())
+        assert fits.fit("k", work()) is there
+        assert there.held_out.equals(here.held_out)
+        assert np.array_equal(there.outputs, here.outputs)
+        assert there.estimator.predict_proba(there.encoding.matrix(there.held_out)).tolist() == (
+            here.estimator.predict_proba(here.encoding.matrix(here.held_out)).tolist()
+        )
+        assert (there.verdict, there.encoding) == (here.verdict, here.encoding)
+        assert there.spent["fit_seconds"] > 0
+        assert there.spent["fit_megabytes"] > 10
+    assert metrics.registry.get_sample_value("headrace_fit_seconds_sum")
+
+
+def test_rows_that_an_estimator_does_not_take_are_refused_there_too() -> None:
+    result = done(work("logistic_regression", C=-1.0))
+    assert "C" in result.refused
+    with outside() as fits, pytest.raises(Refused, match="'C'"):
+        awaited(fits, work("logistic_regression", C=-1.0))
