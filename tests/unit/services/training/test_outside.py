@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from runtime.clock import SystemClock
-from runtime.memory import MemoryCarrier, VirtualClock
 from runtime.metrics import Metrics
-from runtime.worker import Worker
-from schemas import batch as b
-from schemas.task import Target
 from services.training.child import done
 from services.training.domain.estimators import Recipe, Refused
 from services.training.domain.fitting import Fit
 from services.training.domain.work import Work, packed, unpacked
 from services.training.fits import Failed, InCaller, Pending
-from services.training.handler import Training
 from services.training.outside import Limits, Outside
-from tests.unit.services.training.loop import STEP, Loop, labelled, spec
-from tests.unit.services.training.test_handler import FIRST, first_fit
+from tests.unit.services.training.loop import labelled, spec
 
 WAIT_SECONDS = 60.0
 SLEEPER = "tests.unit.services.training.estimators:Sleeper"
@@ -72,6 +71,10 @@ def alive(pid: int) -> bool:
     return True
 
 
+def halves(rows: pa.RecordBatch) -> npt.NDArray[np.float64]:
+    return 0.25 + 0.5 * (rows.column("z").to_numpy() > 0)  # type: ignore[no-any-return]
+
+
 # --- the same fits ----------------------------------------------------------------------------
 
 
@@ -88,7 +91,7 @@ def test_a_fit_that_went_through_bytes_answers_the_same_to_the_last_bit(estimato
 
 def test_what_the_ruling_model_answers_goes_along() -> None:
     asked = work()
-    beaten = Work(asked.recipe, asked.rows, asked.features, asked.seed, asked.metric, lambda rows: rows["x"].to_numpy(zero_copy_only=False))
+    beaten = Work(asked.recipe, asked.rows, asked.features, asked.seed, asked.metric, halves)
     order, rows = packed(beaten)
     assert unpacked(order, bytes(rows)).do().verdict == beaten.do().verdict
 
@@ -115,3 +118,66 @@ def test_rows_that_an_estimator_does_not_take_are_refused_there_too() -> None:
     assert "C" in result.refused
     with outside() as fits, pytest.raises(Refused, match="'C'"):
         awaited(fits, work("logistic_regression", C=-1.0))
+
+
+# --- fits that come to no end -----------------------------------------------------------------
+
+
+def test_a_fit_that_takes_too_long_is_ended_and_says_so() -> None:
+    with outside(seconds=0.5) as fits:
+        fits.prepare()
+        with pytest.raises(Failed, match="ended after 0 s, all that HEADRACE_FIT_LIMIT_S allows") as failed:
+            awaited(fits, work(SLEEPER))
+        assert failed.value.figures["seconds"] >= 0.5
+        assert fits.pid is not None
+        assert not alive(fits.pid)
+
+
+def test_a_fit_that_needs_too_much_memory_is_ended_and_the_next_one_is_made() -> None:
+    with outside(megabytes=512) as fits:
+        with pytest.raises(Failed, match="more than 512 MB, all that HEADRACE_FIT_MEMORY_MB allows"):
+            awaited(fits, work(GLUTTON))
+        assert awaited(fits, work("logistic_regression"), "next").verdict.accepted
+
+
+def test_a_fit_whose_process_ends_or_is_killed_says_how() -> None:
+    with outside() as fits:
+        with pytest.raises(Failed, match="exit code 7"):
+            awaited(fits, work(DOOMED))
+        with pytest.raises(Pending):
+            fits.fit("other", work(SLEEPER))
+        assert fits.pid is not None
+        os.kill(fits.pid, signal.SIGKILL)
+        with pytest.raises(Failed, match="SIGKILL"):
+            awaited(fits, work(SLEEPER), "other")
+        with pytest.raises(Failed, match="SIGKILL"):
+            fits.fit("other", work(SLEEPER))
+
+
+def test_what_is_dropped_ends_at_once_and_another_fit_is_made() -> None:
+    with outside() as fits:
+        with pytest.raises(Pending):
+            fits.fit("k", work(SLEEPER))
+        pid = fits.pid
+        assert pid is not None
+        fits.drop()
+        assert not alive(pid)
+        assert awaited(fits, work("logistic_regression")).verdict.accepted
+
+
+def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import time; from tests.unit.services.training.test_outside import SLEEPER, Limits, Metrics, Outside, Pending,"
+        " SystemClock, work\n"
+        "fits = Outside(Limits(600, 2048), Metrics(), SystemClock())\n"
+        "try: fits.fit('k', work(SLEEPER))\n"
+        "except Pending: print(fits.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    with parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+    until(lambda: not alive(pid))
