@@ -22,6 +22,7 @@ from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
 from runtime.model import Model, fetch
 from runtime.ports import Handler, LogReader, Outgoing, Place, Polled
+from runtime.signing import Keys, keys_in_memory
 from runtime.store import Store
 from runtime.weighed import WEIGHTS
 from schemas import batch as b
@@ -66,7 +67,7 @@ def read_again(
     """The findings, stage by stage."""
     partitions = log.partitions("records")
     broker = memory_broker(VirtualClock(), partitions, log.partitions("labels"))
-    memory, store = MemoryLog(broker, "again"), Store("memory://")
+    memory, store = MemoryLog(broker, "again"), Store("memory://", keys_in_memory(unsigned=True))
     for topic in ("records", "outcomes"):
         say(f"reading {topic}")
         copy(log, broker, topic)
@@ -78,7 +79,7 @@ def read_again(
     yield compare("episodes", _facts(episodes(log)), _facts(episodes(ruled)))
     yield compare("models", _digests(log), _digests(ruled))
     say("scoring")
-    score(spec, broker, ruled, log, partial(fetch, store, features=spec.feature_types, trusted=trusted))
+    score(spec, broker, ruled, log, partial(fetch, store, features=spec.feature_types, trusted=trusted), store.keys)
     yield compare("scored", _rows(log, "scored"), _rows(memory, "scored"))
     yield compare("predictions", _values(log), _values(memory))
     say("joining")
@@ -102,11 +103,11 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
             _feed(broker, handler, span)
 
 
-def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, load: Load) -> None:
+def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, load: Load, keys: Keys) -> None:
     """Score the features again, each batch by the pool and the weights that the record names."""
-    memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log)
+    memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log, keys)
     for partition in range(memory.partitions("features")):
-        handler = Serving(spec, load, Metrics())
+        handler = Serving(spec, load, Metrics(), keys=keys)
         place, ruling, number = Place("features", partition), 0, 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]

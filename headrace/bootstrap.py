@@ -12,8 +12,9 @@ import typer
 from rich.progress import track
 
 from headrace.errors import RunFailed
-from headrace.files import Options, digest, messages, read
-from headrace.history import examples
+from headrace.files import Options
+from headrace.history import History, examples, history
+from headrace.keys_command import first_keys
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.reach import require_kafka
@@ -22,14 +23,16 @@ from runtime import bootstrap as topics
 from runtime import settings
 from runtime.announced import Announced
 from runtime.kafka import KafkaCarrier
+from runtime.keys import keys_of
 from runtime.ports import LogReader, Outgoing
+from runtime.signing import Keys
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline, load
-from services.training.domain.announcements import HISTORY
-from services.training.founding import Founded, Founding
+from services.training.founding import Founding
 from services.training.knowledge import MODELS
 from services.training.reading import checkpoint
+from services.training.settings import Settings
 
 BOOTSTRAP = "bootstrap"
 
@@ -51,8 +54,8 @@ def bootstrap(
     """Make the topics of a pipeline; with a file also its first model, so that it predicts from the first event on.
 
     Features are computed as the services compute them, the fit is the one that training would make, and training, which
-    may run or not, takes the model for its first. The store is HEADRACE_ARTEFACTS, as training's. Refused where there
-    is a model already.
+    may run or not, takes the model for its first. The store and the key that signs are training's: HEADRACE_ARTEFACTS,
+    HEADRACE_SIGNING_KEY. Refused where there is a model already.
 
     For example:
 
@@ -65,21 +68,26 @@ def bootstrap(
     spec, given = load(pipeline), settings.read(topics.Settings)
     options = Options.of(time=time, start=start, every=every, label=label, delay=label_delay)
     output = Output(machine=json)
+    past = None if file is None else history(file, spec, options, given.partitions)
     require_kafka(brokers)
     text = pipeline.read_text("utf-8")
     made = topics.bootstrap(brokers, spec, text, given.partitions, given.event_partitions, given.replication)
     output.say("\n".join(made.lines()))
-    member = None if file is None else _first(file, spec, options, brokers, Store(given.artefacts), output)
+    member = None if past is None else _first(past, spec, brokers, first_keys(output), output)
     output.give({**asdict(made), "member": None if member is None else member.model_dump(mode="json")})
 
 
-def _first(file: Path, spec: Pipeline, options: Options, brokers: str, store: Store, output: Output) -> Member:
+def _first(past: History, spec: Pipeline, brokers: str, given: Settings, output: Output) -> Member:
+    """What history says is said, signed and bounded as training would."""
+    store = Store(given.artefacts, keys_of(given, given.signing_key))
     store.check()
     with contextlib.closing(KafkaCarrier(brokers, spec.pipeline, BOOTSTRAP)) as way:
-        refuse_second(way.log)
-        partitions = way.log.partitions("examples")
-        founded = found(file, spec, options, store, partitions, epoch_of(way.log), output)
-        refuse_second(way.log)
+        refuse_second(way.log, store.keys)
+        trusted = settings.names(given.trusted_types)
+        founding = Founding(spec, store, past.name, past.partitions, given.dataset_bytes, trusted)
+        _tell(founding, past, spec, output)
+        founded = founding.fit(epoch_of(way.log, store.keys))
+        refuse_second(way.log, store.keys)
         publish(way, founded.steps)
     member = founded.member
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(member.metrics.items()))
@@ -87,46 +95,34 @@ def _first(file: Path, spec: Pipeline, options: Options, brokers: str, store: St
     return member
 
 
-def found(
-    file: Path, spec: Pipeline, options: Options, store: Store, partitions: int, epoch: int, output: Output
-) -> Founded:
-    """The first model of a file.
-
-    Raises:
-        WrongUse: The file does not fit the pipeline.
-        NoModel: It makes no model.
-    """
-    frame = read(file)
-    inputs = messages(frame, spec, options)
-    total = frame.height * 2
-    founding = Founding(spec, store, f"{HISTORY}{digest(file, spec, options, partitions)}", partitions)
-    shown = track(inputs, "reading", total=total, console=output.people, disable=not output.terminal)
-    for partition, found in examples(spec, shown, partitions):
+def _tell(founding: Founding, past: History, spec: Pipeline, output: Output) -> None:
+    """Have a founding take the examples of a history."""
+    shown = track(past.inputs, "reading", total=2 * past.rows, console=output.people, disable=not output.terminal)
+    for partition, found in examples(spec, shown, past.partitions):
         founding.take(partition, found)
-    output.say(f"{founding.rows:,} labelled rows of {frame.height:,}; fitting")
-    return founding.fit(epoch)
+    output.say(f"{founding.labelled:,} labelled rows of {past.rows:,}; fitting")
 
 
-def announced(log: LogReader) -> Announced:
+def announced(log: LogReader, keys: Keys) -> Announced:
     """What was announced so far."""
-    found = Announced()
+    found = Announced(keys)
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         found.take(message)
     return found
 
 
-def epoch_of(log: LogReader) -> int:
+def epoch_of(log: LogReader, keys: Keys) -> int:
     """The epoch of the controller that leads or led last: what is said in it every later one knows and follows."""
-    return max(checkpoint(log).epoch, announced(log).epoch, 1)
+    return max(checkpoint(log).epoch, announced(log, keys).epoch, 1)
 
 
-def refuse_second(log: LogReader) -> None:
+def refuse_second(log: LogReader, keys: Keys) -> None:
     """Return where there is no model yet.
 
     Raises:
         RunFailed: There is one.
     """
-    newest = announced(log).newest
+    newest = announced(log, keys).newest
     if newest is not None:
         raise RunFailed(
             f"{newest.model} has a model already, version {newest.version}: history makes the first one and no other. "

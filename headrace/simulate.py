@@ -25,6 +25,7 @@ from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
 from runtime.references import References
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, load
@@ -70,7 +71,8 @@ def simulate(
     output = Output(machine=json)
     frame = read(file)
     inputs = list(messages(frame, spec, options))
-    loop = assemble(spec, Store(artefacts), partitions, digest(file, spec, options, partitions), trusted_types())
+    name, store = digest(file, spec, options, partitions), Store(artefacts, keys_in_memory())
+    loop = assemble(spec, store, partitions, name, trusted_types())
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
     if episodes is not None:
@@ -94,9 +96,9 @@ def assemble(
         [
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
-            ("serving", lambda metrics: Serving(spec, load_model, metrics)),
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,

@@ -19,7 +19,9 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
 from runtime import trees
-from runtime.artefact import ModelRefused, fetch_file, fetch_manifest
+from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
+from runtime.bundle import SIGNATURE, sign_files
+from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.answers import Estimator, answer
@@ -104,7 +106,8 @@ def save(
 ) -> bytes:
     """Store an artefact; returns the manifest as it is stored. Storing the same model again changes nothing.
 
-    The manifest is written last: where there is one, the files that it names are there.
+    The signature is written last: where there is one, everything that it signs is there. What was not signed yet is
+    left of a crash, or somebody else put it there: it is written anew, never signed.
 
     Args:
         store: The artefact store.
@@ -114,13 +117,29 @@ def save(
         manifest: Its `files` are filled in here.
         others: Files besides the model and its warm-up rows, by name.
     """
+    if (stored := _stored(store, directory)) is not None:
+        return stored
     outputs = answer(estimator, manifest.encoding.matrix(rows), manifest.target)
     warmup = rows.append_column(OUTPUT, _column(outputs))
-    files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
-    kept = {name: store.put(f"{directory}/{name}", value) for name, value in files.items()}
-    listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in kept.items()}
-    text = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2)
-    return store.put(f"{directory}/{MANIFEST}", text.encode())
+    files: dict[str, bytes] = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
+    listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in files.items()}
+    files[MANIFEST] = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2).encode()
+    signature = sign_files(store.keys, directory.rsplit("/", 1)[-1], {name: sha256(files[name]) for name in files})
+    for name, value in files.items():
+        store.replace(f"{directory}/{name}", value)
+    if signature is not None:
+        store.replace(f"{directory}/{SIGNATURE}", signature)
+    return files[MANIFEST]
+
+
+def _stored(store: Store, directory: str) -> bytes | None:
+    """The manifest of an artefact that was stored whole, None where there is none."""
+    try:
+        text = store.get(f"{directory}/{MANIFEST}", MANIFEST_BYTES)
+        signed_manifest(store, directory, text)
+    except (NotStored, Untrusted, ModelRefused):
+        return None
+    return text
 
 
 # --- loading ----------------------------------------------------------------------------------

@@ -42,6 +42,17 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(each for each in (part.strip() for part in text.split(",")) if each)
 
 
+class TrustSettings(ServiceSettings):
+    """What a service that reads models needs to know besides."""
+
+    trusted_keys: str = Field(
+        ".headrace/keys/trusted",
+        min_length=1,
+        description="Public keys of which models are taken: PEM files, or directories of them, with commas.",
+    )
+    allow_unsigned: bool = Field(False, description="Whether models that nobody signed are taken, too.")
+
+
 def read(kind: type[T]) -> T:
     """The settings from the environment.
 

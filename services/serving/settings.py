@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runtime.settings import TRUSTED_TYPES, ServiceSettings
+from runtime.settings import TRUSTED_TYPES, TrustSettings
 
 
-class Settings(ServiceSettings):
+class Settings(TrustSettings):
     """Settings of the serving service."""
 
     trusted_types: str = TRUSTED_TYPES

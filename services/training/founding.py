@@ -59,19 +59,32 @@ class Founding:
         history: Name of the history: another one for other rows.
         partitions: Number of partitions of its examples.
         memory: Bytes of the largest dataset.
+        trusted: Types that a model may hold besides those of the list.
+
+    Attributes:
+        labelled: Examples so far.
 
     Raises:
         WrongSetup: The estimator does not take the parameters.
     """
 
-    def __init__(self, spec: Pipeline, store: Store, history: str, partitions: int, memory: int = MEMORY) -> None:
-        self._spec, self._fitter, self._saying = spec, Fitter(spec, store, InCaller(Metrics())), Saying(spec.pipeline)
+    def __init__(
+        self,
+        spec: Pipeline,
+        store: Store,
+        history: str,
+        partitions: int,
+        memory: int = MEMORY,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        self._spec, self._fitter = spec, Fitter(spec, store, InCaller(Metrics()), trusted)
+        self._saying = Saying(spec.pipeline, keys=store.keys)
         self._archive = Archive(Segments(store, spec.pipeline, history), spec.drift.lateness)
         for partition in range(partitions):
             self._archive.begin(partition, 0, 0, None)
         self._datasets = Datasets(spec, Window(tuple(spec.features), 0, 0, 0), self._archive, memory)
         self._reached = BEGINNING
-        self.rows = 0
+        self.labelled = 0
 
     def take(self, partition: int, messages: Sequence[Message]) -> None:
         """Archive messages of `examples`.
@@ -82,7 +95,7 @@ class Founding:
         for each in decode(Polled(EXAMPLES, partition, messages)):
             self._archive.add(partition, each, 0)
             self._reach(each)
-            self.rows += each.batch.num_rows
+            self.labelled += each.batch.num_rows
         self._archive.write(0)
 
     def _reach(self, message: Decoded) -> None:
@@ -103,7 +116,7 @@ class Founding:
         cause = Cause(kind="first", id=f"{self._spec.pipeline}/first")
         taken = self._dataset()
         try:
-            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced())
+            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced(self._saying.keys))
         except Refused as error:
             raise NoModel(str(error)) from error
         if not made.verdict.accepted:

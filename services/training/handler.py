@@ -13,6 +13,7 @@ from runtime.announced import Announced
 from runtime.errors import Transient, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import decode
 from runtime.store import Store
 from schemas.cloudevents import Form
@@ -21,7 +22,7 @@ from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.carrying import Carrying
 from services.training.datasets import MEMORY
-from services.training.domain.triggers import Budget, Trigger
+from services.training.domain.triggers import Budget, State, Trigger
 from services.training.domain.turns import Turns, wished
 from services.training.fits import Fits
 from services.training.knowledge import MODELS, Knowledge
@@ -68,12 +69,12 @@ class Training:
         fits: Fits | None = None,
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
-        self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
+        self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form, store.keys)
         self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted, fits)
         composing = self._carrying.composing
         self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
-        self._known = Knowledge(spec, self._segments(None))
+        self._known = self._nothing()
 
     # --- taking and losing the lead -----------------------------------------------------------
 
@@ -81,14 +82,15 @@ class Training:
         """Take the lead: read the own checkpoint and write it with a higher epoch at once."""
         if place != SEAT:
             return []
-        self._known = Knowledge(self._spec, self._segments(None), state := checkpoint(log))
-        state.epoch = max(state.epoch, _announced(log).epoch) + 1
+        self._known = self._nothing(state := checkpoint(log))
+        state.epoch = max(state.epoch, _announced(log, self._store.keys).epoch) + 1
         return [self._saying.checkpoint(state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
         partitions = log.partitions(EXAMPLES)
-        self._known = Knowledge(self._spec, self._segments(log), self._known.state, partitions, self._memory)
+        segments, keys = self._segments(log), self._store.keys
+        self._known = Knowledge(self._spec, segments, self._known.state, partitions, self._memory, keys, self._metrics)
         positions = self._known.read(log)
         self._metrics.lost.inc(self._known.lost)
         self._carrying.prepare()
@@ -98,13 +100,17 @@ class Training:
         """Let go of everything with the seat."""
         if place == SEAT:
             self._carrying.drop()
-            self._known = Knowledge(self._spec, self._segments(None))
+            self._known = self._nothing()
 
     def tick(self, now: int) -> Sequence[Outgoing]:
         """Archive what is due by the broker's time; everything else runs on event time."""
         archive = self._known.archive
         self._metrics.unarchived.set(archive.keep_up(now) / 1000)
         return [self._carrying.checkpoint(self._known)] if archive.next != self._known.state.archived else ()
+
+    def _nothing(self, state: State | None = None) -> Knowledge:
+        """What is known before anything was read."""
+        return Knowledge(self._spec, self._segments(None), state, keys=self._store.keys, metrics=self._metrics)
 
     def _segments(self, log: LogReader | None) -> Segments:
         """Where this log's examples are archived; nowhere yet without a log."""
@@ -263,8 +269,8 @@ class Training:
         return [said for each in waiting for said in quarantining.held_up(each, state, window, self._saying)]
 
 
-def _announced(log: LogReader) -> Announced:
-    announced = Announced()
+def _announced(log: LogReader, keys: Keys) -> Announced:
+    announced = Announced(keys)
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         announced.take(message)
     return announced

@@ -165,7 +165,7 @@ def archived(batch: pa.RecordBatch, offset: int, passed: int | None) -> pa.Recor
     """A message's rows as a segment holds them."""
     rows = batch.replace_schema_metadata(None)
     rows = rows.append_column(OFFSET, pa.array(np.full(batch.num_rows, offset, np.int64)))
-    return rows.append_column(PASSED, pa.array([passed] * batch.num_rows, pa.int64()))
+    return rows.append_column(PASSED, pa.repeat(pa.scalar(passed, pa.int64()), batch.num_rows))
 
 
 def _within(table: pa.Table, span: Span) -> list[pa.RecordBatch]:

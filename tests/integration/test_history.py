@@ -12,10 +12,14 @@ import pytest
 
 from headrace.bootstrap import announced
 from headrace.cli import run
+from headrace.plans import SIGNING, TRUSTED, pair
 from runtime.artefact import fetch_manifest
 from runtime.kafka import KafkaCarrier, KafkaLog
+from runtime.kafka_admin import topic_admin
+from runtime.keys import private_key
 from runtime.model import fetch
 from runtime.ports import Outgoing, Place
+from runtime.signing import Keys
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
@@ -63,7 +67,9 @@ class Rig:
         text = PIPELINE.replace("NAME", name)
         self.spec: Pipeline = parse(text)
         (folder / "pipeline.yaml").write_text(text)
-        self.store = Store(f"file://{folder}/artefacts")
+        pair(folder / "keys")
+        private = private_key(folder / "keys" / SIGNING)
+        self.store = Store(f"file://{folder}/artefacts", Keys.of([private.public_key()], private))
 
     def history(self, rows: int, name: str = "history.csv") -> str:
         """Rows of two shops, one a minute; what is good follows x."""
@@ -93,6 +99,8 @@ class Rig:
 @pytest.fixture
 def rig(kafka: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setenv("HEADRACE_ARTEFACTS", f"file://{tmp_path}/artefacts")
+    monkeypatch.setenv("HEADRACE_SIGNING_KEY", str(tmp_path / "keys" / SIGNING))
+    monkeypatch.setenv("HEADRACE_TRUSTED_KEYS", str(tmp_path / "keys" / TRUSTED))
     monkeypatch.setenv("HEADRACE_PARTITIONS", "2")
     return Rig(kafka, unique, tmp_path)
 
@@ -114,7 +122,7 @@ def test_the_first_model_comes_from_history_and_training_fits_no_other(
     assert (told["version"], told["rows"], told["cause"]["kind"]) == (1, ROWS, "first")
 
     with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
-        found = announced(log)
+        found = announced(log, rig.store.keys)
         assert found.pool is not None
         assert (found.pool.leader, found.pool.version, list(found.members)) == (1, 1, [1])
         dataset = fetch_manifest(rig.store, found.members[1]).dataset
@@ -128,7 +136,7 @@ def test_the_first_model_comes_from_history_and_training_fits_no_other(
 
         worker = rig.controller()
         train(rig, log, worker)
-        assert list(announced(log).members) == [1]
+        assert list(announced(log, rig.store.keys).members) == [1]
         assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
         place = Place("decisions", 0)
         said = [cloudevents.decode(each.value or b"").read(Decision) for each in log.read(place, 0, log.end(place))]
@@ -165,6 +173,15 @@ def run_until(worker: Worker, done: Callable[[], bool]) -> None:
         worker.step()
 
 
+def test_a_file_that_is_not_there_is_refused_before_anything_is_made(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rig.run("nowhere.csv") == 2
+    assert "nowhere.csv: there is no such file" in capsys.readouterr().err
+    with topic_admin(rig.brokers) as admin:
+        assert not admin.existing([f"{rig.name}.models.v1"])
+
+
 def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
     assert rig.run() == 0
     worker = rig.controller()
@@ -172,11 +189,13 @@ def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
         run_until(worker, lambda: checkpoint(log).epoch == 1)
         assert rig.run(rig.history(ROWS)) == 0
         train(rig, log, worker)
-        assert list(announced(log).members) == [1]
+        assert list(announced(log, rig.store.keys).members) == [1]
         assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
         handler = worker._handler
         assert isinstance(handler, Training)
         assert list(handler._known.weighing.blend.members) == [1]
+        handler._known.archive.write()
+        assert rig.store.names(f"archive/{rig.name}/examples/log-{log.topic_id('examples')}/0")
 
 
 @pytest.mark.parametrize(
@@ -194,4 +213,4 @@ def test_what_makes_no_model_is_refused_with_the_mend_and_nothing_is_announced(
     assert says in capsys.readouterr().err
     with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
         if code == 1:
-            assert announced(log).newest is None
+            assert announced(log, rig.store.keys).newest is None

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from runtime.bundle import SIGNATURE
 from runtime.model import fetch
 from runtime.references import fetch_reference
 from runtime.store import NotStored, Store
@@ -151,7 +152,7 @@ def test_a_model_answers_without_its_reference() -> None:
     loop.start()
     loop.run()
     (member,) = loop.members()
-    for name in (MANIFEST, "model.skops", "warmup.arrow"):
+    for name in (MANIFEST, SIGNATURE, "model.skops", "warmup.arrow"):
         store.put(f"{member.uri}/{name}", loop.store.get(f"{member.uri}/{name}"))
     assert fetch(store, member, spec().feature_types).version == 1
     with pytest.raises(NotStored, match=REFERENCE):
