@@ -18,6 +18,7 @@ import pytest
 
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
+from schemas.answers import answer
 from services.training.child import done
 from services.training.domain.estimators import Recipe, Refused
 from services.training.domain.fitting import Fit
@@ -104,9 +105,8 @@ def test_a_process_makes_the_fit_of_the_caller() -> None:
         assert fits.fit("k", work()) is there
         assert there.held_out.equals(here.held_out)
         assert np.array_equal(there.outputs, here.outputs)
-        assert there.estimator.predict_proba(there.encoding.matrix(there.held_out)).tolist() == (
-            here.estimator.predict_proba(here.encoding.matrix(here.held_out)).tolist()
-        )
+        inputs, target = here.encoding.matrix(here.held_out), spec().target
+        assert np.array_equal(answer(there.estimator, inputs, target), here.outputs)
         assert (there.verdict, there.encoding) == (here.verdict, here.encoding)
         assert there.spent["fit_seconds"] > 0
         assert there.spent["fit_megabytes"] > 10
