@@ -154,9 +154,9 @@ class Carrying:
         made = next((each for each in known.announced.members.values() if each.cause.id == trigger.cause.id), None)
         if made is not None:
             self.finish(trigger, "announced", known, at)
-            return (
-                [] if pool is not None and made.version in pool.members else self._seat_again(trigger, made, at, known)
-            )
+            if pool is None or made.version not in pool.members:
+                return self._seat_again(trigger, made, at, known)
+            return [[self._told(trigger, made, Seat(taken=True), at, known)]]
         if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
             self.finish(trigger, RECALLED, known)
             return []
@@ -170,7 +170,8 @@ class Carrying:
         taken = self._rows(trigger, at, known)
         start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
         seat = self.composing.admit(made, start, at, known)
-        return [self.composing.said(known, at)] if seat.taken else []
+        pool = [self.composing.said(known, at)] if seat.taken else []
+        return [*pool, [self._told(trigger, made, seat, at, known)]]
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
         if known.state.frozen:
