@@ -90,7 +90,7 @@ def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -
 def stored(made: Fit, pipeline: Pipeline) -> tuple[dict[str, bytes], Manifest]:
     """The files of an artefact and its manifest."""
     store, cause = Store("memory://"), Cause(kind="first", id="c")
-    taken = Taken(remembered(dataset(pipeline.target), list(TYPES), 0, 0, 0))
+    taken = Taken(remembered(dataset(pipeline.target), tuple(TYPES), 0, 0, 0))
     manifest = manifest_of(pipeline, Candidate(1, cause, 1, taken, made), {})
     text = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
     files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}
