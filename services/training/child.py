@@ -14,14 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from time import monotonic, process_time
-
-import msgspec
-import skops.io
-
-from services.training.domain.estimators import Refused
-from services.training.domain.fitting import Fit
-from services.training.domain.work import Numbers, Result, Work, unpacked
 
 BOOT = """\
 import json, sys
@@ -42,32 +34,12 @@ def main(connection: int, memory: int) -> None:
     threading.Thread(target=_hear, args=(parent, heard), daemon=True).start()
     threading.Thread(target=_watch, args=(memory,), daemon=True).start()
     _volunteer()
+    from services.training.doing import answer  # noqa: PLC0415 - takes seconds, and the parent may end meanwhile
+
     try:
-        parent.send_bytes(msgspec.msgpack.encode(done(unpacked(heard.get(), heard.get()))))
+        parent.send_bytes(answer(heard.get(), heard.get(), peak))
     except MemoryError:
         os._exit(TOO_LARGE)
-
-
-def done(work: Work) -> Result:
-    """What comes of a fit."""
-    began, worked = monotonic(), process_time()
-    try:
-        made = work.do()
-    except Refused as error:
-        return Result(refused=str(error), seconds=monotonic() - began, cpu_seconds=process_time() - worked)
-    return _result(made, monotonic() - began, process_time() - worked)
-
-
-def _result(made: Fit, seconds: float, cpu_seconds: float) -> Result:
-    return Result(
-        estimator=skops.io.dumps(made.estimator),
-        encoding=made.encoding,
-        verdict=made.verdict,
-        outputs=Numbers.of(made.outputs),
-        seconds=seconds,
-        cpu_seconds=cpu_seconds,
-        peak_bytes=peak(),
-    )
 
 
 def peak() -> int:

@@ -30,7 +30,7 @@ T = TypeVar("T", Member, Pool)
 
 STOPS, RATE = (0, 500, 650, 850, 1_100, 1_450), 500.0
 """Rows sent by the time of each fit: labelled rows have grown by 30 % then, as the last of a piece is on its way."""
-BETWEEN_S = 4.0
+BETWEEN_S = 12.0
 """Fits are rare: the process of the next one has started meanwhile."""
 LATENESS_MS, MOST_AROUND_SECONDS, MOST_SWAP_SECONDS = 5_000, 2.0, 1.0
 WAIT_S = 90.0
@@ -144,6 +144,10 @@ def ways(system: Running) -> Iterator[float]:
     for _, each in decisions(system):
         if each.step == "fitted" and each.time is not None:
             spent = float(each.evidence["fit_seconds"])  # type: ignore[arg-type]
+            begun = next(m.timestamp for m, d in decisions(system) if (d.subject, d.step) == (each.subject, "fitting"))
+            print(
+                f"begun {(begun - complete(system, epoch_ms(each.time))) / 1000:.3f} s behind the last label, ", end=""
+            )
             took = (announced[each.subject] - complete(system, epoch_ms(each.time))) / 1000
             print(f"{each.subject}: {took:.3f} s, {spent} s of them the fit")
             yield took - spent

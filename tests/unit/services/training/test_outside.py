@@ -19,7 +19,7 @@ import pytest
 from runtime.clock import SystemClock
 from runtime.metrics import Metrics
 from schemas.answers import answer
-from services.training.child import done
+from services.training.doing import done
 from services.training.domain.estimators import Recipe, Refused
 from services.training.domain.fitting import Fit
 from services.training.domain.work import Work, packed, unpacked
