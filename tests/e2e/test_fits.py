@@ -106,7 +106,7 @@ def test_the_way_around_a_fit_is_short_and_a_kill_while_it_is_made_makes_none_tw
     assert versions == list(range(1, len(versions) + 1))
     assert wishes <= causes.keys()
     assert set(versions) >= seated
-    assert min(around) <= MOST_AROUND_SECONDS  # the others tell what else the machine had to do
+    assert median(around) <= MOST_AROUND_SECONDS
     assert median(swapped) <= MOST_SWAP_SECONDS
 
 
