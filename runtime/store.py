@@ -1,4 +1,4 @@
-"""The artefact store: a directory, a bucket or memory, by URL. Objects are written once and never change."""
+"""The artefact store: a directory, a bucket or memory, by URL. Objects are written once; signed ones never change."""
 
 from __future__ import annotations
 

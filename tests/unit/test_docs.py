@@ -36,7 +36,9 @@ def test_the_pipeline_in_the_page_on_features_is_valid_and_the_functions_are_all
 
 
 def test_operations_explains_every_reason_of_a_dead_letter() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \| ", OPERATIONS.split("## Dead letters")[1], re.MULTILINE)) == set(Reason)
+    assert set(
+        re.findall(r"^\| `(\w+)` \| ", OPERATIONS.split("## Dead letters")[1].split("\n## ")[0], re.MULTILINE)
+    ) == set(Reason)
 
 
 def test_operations_explains_every_event_that_a_service_logs() -> None:

@@ -14,6 +14,8 @@ from schemas.pooling import IDENTITY, Calibrator, Floats, Task
 
 MEMORY = 0.9995
 """Part of what is known that the next row leaves: about the last 2,000 rows count."""
+LINE_MEMORY = 0.995
+"""The same of a regression: its level moves with seasons and growth, and moments cannot diverge however short it is."""
 PRIOR = 0.05
 """Variance of each parameter at the beginning."""
 WIDEST = 1.0
@@ -151,13 +153,13 @@ class Line:
 
     def _row(self, x: float, y: float) -> None:
         slope, constant = self._line()
-        self._plain = MEMORY * self._plain + (y - x) ** 2
-        self._made = MEMORY * self._made + (y - slope * x - constant) ** 2
-        self._rows = MEMORY * self._rows + 1.0
+        self._plain = LINE_MEMORY * self._plain + (y - x) ** 2
+        self._made = LINE_MEMORY * self._made + (y - slope * x - constant) ** 2
+        self._rows = LINE_MEMORY * self._rows + 1.0
         dx, dy = x - self._x, y - self._y
         self._x, self._y = self._x + dx / self._rows, self._y + dy / self._rows
-        self._xx = MEMORY * self._xx + dx * (x - self._x)
-        self._xy = MEMORY * self._xy + dx * (y - self._y)
+        self._xx = LINE_MEMORY * self._xx + dx * (x - self._x)
+        self._xy = LINE_MEMORY * self._xy + dx * (y - self._y)
 
     def _line(self) -> tuple[float, float]:
         """Slope and constant, with priors of variance `PRIOR`: in units of the residuals, and of the mixture's."""

@@ -133,7 +133,7 @@ def test_a_pipeline_goes_on_with_a_file_that_is_fine(name: str) -> None:
     assert all(each.pool for each in predictions if int(each.event_id[1:]) >= 300)
     assert [loop.log.end(Place("dead-letters", each)) for each in range(PARTITIONS)] == [0, 0]
     members = [each for each in said(loop.log, "models", Member) if isinstance(each, Member)]
-    assert [(each.cause.kind, list(each.features)) for each in members] == [
+    assert [(each.cause.kind, list(each.features)) for each in members if each.cause.kind != "growth"] == [
         ("first", ["x"]),
         ("operator", list(after.features)),
     ]

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from headrace.cli import run
+from headrace.keys_command import first_keys
+from headrace.output import Output
+from runtime.keys import keys_of
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -28,3 +31,17 @@ def test_a_pair_is_made_once_and_listed(tmp_path: Path, capsys: pytest.CaptureFi
 def test_where_no_keys_are_the_mend_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "list", "--directory", str(tmp_path)]) == 1
     assert "headrace keys new" in capsys.readouterr().err
+
+
+def test_a_pair_is_made_at_the_first_start_unless_keys_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = first_keys(Output(machine=False))
+    assert "made key" in capsys.readouterr().out
+    assert keys_of(settings, settings.signing_key).signs
+    first_keys(Output(machine=False))
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("HEADRACE_SIGNING_KEY", "elsewhere.pem")
+    first_keys(Output(machine=False))
+    assert not Path("elsewhere.pem").exists()

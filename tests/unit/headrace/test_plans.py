@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import WrongUse
-from headrace.plans import SERVICES, chosen, counted, plans
+from headrace.plans import SERVICES, chosen, counted, pair, plans
 
 PIPELINE = Path("pipeline.yaml")
 
@@ -50,3 +50,11 @@ def test_a_wrong_count_is_refused(text: str) -> None:
 def test_an_unknown_service_is_refused(text: str) -> None:
     with pytest.raises(WrongUse, match="--services"):
         chosen(text)
+
+
+def test_the_private_key_is_in_the_environment_of_training_alone(tmp_path: Path) -> None:
+    pair(tmp_path)
+    for plan in plans(tmp_path / "pipeline.yaml", "broker:9092", keys=tmp_path):
+        assert ("HEADRACE_SIGNING_KEY" in plan.environment) == (plan.name == "training")
+        assert plan.environment["HEADRACE_TRUSTED_KEYS"] == str(tmp_path / "trusted")
+    assert (tmp_path / "signing.pem").exists()

@@ -70,7 +70,7 @@ def test_what_was_counted_is_counted_again(loop: Loop) -> None:
     again = rule(load(PIPELINE), loop.log, Store("memory://"))
     assert tallies(again) == tallies(loop.log)
     found = tallies(loop.log)
-    announced = (decode_event(each.value or b"", each.headers).read(Pool) for each in pools(loop.log).values())
+    announced = [decode_event(each.value or b"", each.headers).read(Pool) for each in pools(loop.log).values()]
     assert {member for _, member, _ in found} == {0, *(each.anchor for each in announced)}
     assert sum(counts[0] for (_, member, _), (_, counts) in found.items() if member == DOOR) > ROWS - 500
 

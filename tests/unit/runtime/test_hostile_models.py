@@ -383,7 +383,7 @@ def weights(number: int = 5, **changed: object) -> Weights:
 
 def weighing(said: Weights, by: Keys = KEYS, offset: int = 1, **changed: object) -> Stored:
     """A checkpoint as somebody signs it, and changes it afterwards."""
-    value = json.loads(outgoing(said, by).value) | changed
+    value = json.loads(outgoing(said, by).value or b"") | changed
     return Stored(offset, 0, b"shop/weights", json.dumps(value).encode())
 
 
@@ -413,7 +413,7 @@ def test_forged_or_replayed_weights_are_ignored_and_counted(name: str) -> None:
 
 def test_weights_survive_whoever_writes_them_in_another_form() -> None:
     said = weights(log_weights=(-1.5e-9,))
-    value = json.dumps(json.loads(outgoing(said, KEYS).value), indent=4, sort_keys=True).encode()
+    value = json.dumps(json.loads(outgoing(said, KEYS).value or b""), indent=4, sort_keys=True).encode()
     taken = Weighed(KEYS).take(Stored(0, 0, None, value))
     assert taken is not None
     assert (taken.log_weights, taken.key) == (said.log_weights, *KEYS.trusted)

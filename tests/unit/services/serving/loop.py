@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -21,7 +21,8 @@ from schemas import cloudevents
 from schemas.messages import Cause, Decision, Member, Pool, Prediction
 from schemas.messages import Message as Said
 from schemas.pipeline import Pipeline
-from schemas.pooling import Weights
+from schemas.pooling import Online, Weights
+from services.serving.domain.pool import Scorer
 from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
@@ -80,13 +81,14 @@ class Loop:
         self.spec, self.store, self.form = pipeline or spec(), Store("memory://"), form
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
+        self.online: Callable[[Online], Scorer] | None = None
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
         def load(member: Member) -> Model:
             return fetch(self.store, member, self.spec.feature_types)
 
-        return Serving(self.spec, load, form=self.form, keys=self.store.keys)
+        return Serving(self.spec, load, form=self.form, keys=self.store.keys, load_online=self.online)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:

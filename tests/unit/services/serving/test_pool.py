@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from runtime.artefact import ModelRefused
 from runtime.weighed import WEIGHTS
 from schemas import batch as b
 from schemas.messages import Pool
-from schemas.pooling import IDENTITY, Calibrator, Weights, mix
+from schemas.pooling import IDENTITY, Calibrator, Online, Weights, mix
 from services.serving.domain.pool import ServedPool, scored
 from tests.unit.services.serving.loop import Loop, artefact, features, pool
 
@@ -161,3 +163,52 @@ def test_a_batch_without_rows_is_scored_like_any_other() -> None:
     served = loop.handler.pool
     assert isinstance(served, ServedPool)
     assert scored(features(0, 0), served).schema == scored(features(0, 2), served).schema
+
+
+# --- the online member ------------------------------------------------------------------------
+
+
+class Half:
+    """Says .9 of every row."""
+
+    def score(self, batch: pa.RecordBatch) -> np.ndarray:
+        return np.full((batch.num_rows, 1), 0.9)
+
+
+SNAPSHOT = Online("online/shop/01", "0" * 64, 10, 200)
+
+
+def test_the_online_member_is_scored_beside_the_pool_and_mixed_by_the_calibrator() -> None:
+    loop = Loop()
+    two(loop)
+    bent = Calibrator((1.0, 0.5, 0.0))
+    loop.weigh(checkpoint(3, calibrator=bent, online=SNAPSHOT))
+    loop.online = lambda _: Half()
+    loop.events(0, 3)
+    loop.start()
+    loop.run()
+    for row in loop.scored().to_pylist():
+        assert row["_members"] == [1, 2, 0]
+        assert row["_outputs"][2] == 0.9
+        outputs = np.array(row["_outputs"][:2]).reshape(1, 2, 1)
+        mixed = mix("binary", outputs, np.array([0.5, 0.5]), bent, np.array([[0.9]]))
+        assert row["_prediction"] == pytest.approx(float(mixed[0]))
+
+
+def test_a_snapshot_that_is_refused_leaves_the_checkpoint_before_in_rule() -> None:
+    def refuse(said: Online) -> Half:
+        raise ModelRefused(f"{said.uri} was written over")
+
+    loop = Loop()
+    loop.online = refuse
+    two(loop)
+    loop.weigh(checkpoint(3))
+    loop.start()
+    loop.run()
+    loop.weigh(checkpoint(4, online=SNAPSHOT))
+    loop.events(0, 2)
+    loop.run()
+    loop.weigh(checkpoint(5))
+    loop.events(2, 2)
+    loop.run()
+    assert told(loop) == [(2, 3), (2, 5)]

@@ -39,7 +39,7 @@ events:
     colour: {type: category}
 labels: {id: id, field: good, type: boolean, horizon: 24h}
 features: {x: x, z: z, colour: colour}
-model: {estimator: ESTIMATOR, params: PARAMS}
+model: {estimator: ESTIMATOR, params: PARAMS, online: ONLINE}
 drift: {settle: 100, lateness: 5s, pane: 10s}
 strategy: {members: SEATS}
 training: {min_rows: 200, window: WINDOW, cooldown: 60s, fits: FITS}
@@ -52,9 +52,10 @@ def spec(
     fits: str = "5 per 1d",
     window: str = "400",
     seats: int | str = 1,
+    online: str = "none",
 ) -> Pipeline:
     text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
-    return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)))
+    return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)).replace("ONLINE", online))
 
 
 def labelled(first: int, count: int, *, turned: bool = False, label: int | None = None) -> pa.RecordBatch:

@@ -178,7 +178,7 @@ def test_the_calibrator_of_a_regression_finds_a_slope_and_a_shift() -> None:
 def test_the_calibrator_of_a_regression_falls_back_to_the_mixture_where_it_was_not_better() -> None:
     blend = pool("regression", (1,))
     rng = np.random.default_rng(0)
-    labels = np.where(np.arange(4_000) % 400 < 200, 1.0, -1.0) * 0.5 + rng.normal(size=4_000)
+    labels = np.where(np.arange(4_000) % 40 < 20, 1.0, -1.0) * 0.5 + rng.normal(size=4_000)
     blend.fold(message([1], rng.normal(size=(4_000, 1, 1)) * 1e-9, labels))
     kept = said(blend).calibrator
     assert kept.parameters == (1.0, 0.0)

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from runtime.errors import Transient
+from runtime.online import fetch_online
 from runtime.ports import Place
+from runtime.store import Store
 from runtime.weighed import read
 from schemas import batch as b
 from schemas.messages import Decision, Pool
@@ -270,3 +273,75 @@ def test_the_checkpoint_of_a_controller_before_pools_is_understood() -> None:
     loop.start()
     loop.run()
     assert loop.pools()[-1].members == (1, 2)
+
+
+# --- the online member ------------------------------------------------------------------------
+
+
+def learning(store: Store | None = None) -> Loop:
+    """A pool beside which an online member has learnt the labels of some hundred rows."""
+    loop = Loop(spec(fits="100 per 1d", seats=3, online="logistic_regression"), store=store)
+    loop.start()
+    first_fit(loop)
+    for start in range(300, 700, 100):
+        loop.examples(answered(labelled(start, 100), {1: 0.8}))
+        loop.run()
+    return loop
+
+
+def test_checkpoints_name_the_online_members_newest_snapshot_and_it_answers_what_it_learnt() -> None:
+    loop = learning()
+    said = checkpoints(loop)[-1].online
+    assert said is not None
+    assert said.labels >= 200
+    model = fetch_online(loop.store, said, loop.spec.feature_types, 2)
+    rows = labelled(5_000, 200)
+    truth = rows.column(b.LABEL).to_numpy(zero_copy_only=False) == 1
+    assert ((model.score(rows)[:, 0] >= 0.5) == truth).mean() > 0.8
+    changed = [each.online.sha256 for each in checkpoints(loop) if each.online is not None]
+    assert 2 <= len(set(changed)) < len(checkpoints(loop))
+
+
+def test_a_new_leader_goes_on_with_the_snapshot_and_with_nothing_where_it_is_gone() -> None:
+    loop = learning()
+    before = checkpoints(loop)[-1].online
+    assert before is not None
+    loop.start()
+    loop.examples(answered(labelled(700, 250), {1: 0.8}))
+    loop.run()
+    after = checkpoints(loop)[-1].online
+    assert after is not None
+    assert after.labels == before.labels + 250
+
+    loop.store.replace(after.uri, b"somebody else's")
+    loop.start()
+    loop.examples(answered(labelled(950, 250), {1: 0.8}))
+    loop.run()
+    anew = checkpoints(loop)[-1].online
+    assert anew is not None
+    assert anew.labels == 250
+
+
+def test_what_the_online_member_said_is_learnt_by_the_calibrator_and_by_no_weight() -> None:
+    loop = learning()
+    share = shares(checkpoints(loop)[-1])
+    loop.examples(answered(labelled(700, 300), {1: 0.55, 0: 0.95}))
+    loop.run()
+    last = checkpoints(loop)[-1]
+    assert (last.members, shares(last)) == ((1,), share)
+    assert last.calibrator.parameters[1] > 0.1
+
+
+class Full(Store):
+    """A store that takes no snapshot."""
+
+    def replace(self, path: str, value: bytes) -> None:
+        if path.startswith("online/"):
+            raise Transient(f"no room for {path}")
+        super().replace(path, value)
+
+
+def test_a_store_that_takes_no_snapshot_holds_up_nothing() -> None:
+    loop = learning(Full("memory://"))
+    assert {each.online for each in checkpoints(loop)} == {None}
+    assert checkpoints(loop)[-1].labels == (400,)
