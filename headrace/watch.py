@@ -115,7 +115,9 @@ def _screen(output: Output, *, live: bool) -> Iterator[_Screen]:
 
 def rendered(snapshot: Snapshot) -> RenderableType:
     """A snapshot for people."""
-    return Group(_flow(snapshot), _scores(snapshot), _lag(snapshot), _models(snapshot), _news(snapshot))
+    return Group(
+        _flow(snapshot), _scores(snapshot), _lag(snapshot), _models(snapshot), _fitting(snapshot), _news(snapshot)
+    )
 
 
 def _flow(snapshot: Snapshot) -> Text:
@@ -161,6 +163,13 @@ def _models(snapshot: Snapshot) -> Text:
         if version in members
     ]
     return Text.assemble(("pool  ", "bold"), f"{snapshot.pool.version}: {', '.join(told)}")
+
+
+def _fitting(snapshot: Snapshot) -> Text:
+    if (fit := snapshot.fitting) is None:
+        return Text.assemble(("fit  ", "bold"), "none under way")
+    since = fit.since.isoformat(" ", "seconds")
+    return Text.assemble(("fit  ", "bold"), f"{fit.estimator} on {fit.rows:,} rows for {fit.cause}, since {since}")
 
 
 def _news(snapshot: Snapshot) -> Text:

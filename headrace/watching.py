@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from headrace.following import Follower, places
 from headrace.score import Figures, Prequential
 from runtime.ports import Clock, LogReader, Message, Place
 from schemas import batch as b
 from schemas import cloudevents
-from schemas.messages import Decision, DriftEpisode, Member, Pool
+from schemas.messages import Decision, DriftEpisode, Member, Pool, moment
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ingestion": ("events", "labels"),
@@ -23,6 +24,25 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 COUNTED = ("events", "labels", "predictions", "examples", "dead-letters")
 HEARD = ("examples", "models", "drift", "decisions")
 DECISIONS = 8
+MADE = frozenset({"fitted", "rejected", "failed", "suppressed"})
+"""Decisions that end a fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A fit that is being made.
+
+    Attributes:
+        cause: What it is made for.
+        since: When it was begun, UTC.
+        rows: Rows of its dataset.
+        estimator: What is fitted.
+    """
+
+    cause: str
+    since: datetime
+    rows: int
+    estimator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Snapshot:
         members: The announced models, oldest first.
         episodes: The drift episodes in their newest state, oldest first.
         decisions: The newest decisions, oldest first.
+        fitting: The fit that is being made, None for none.
         lag: Messages that each group has not worked through yet.
         unreadable: Messages left out because this version cannot read them: foreign ones, or a newer version's.
     """
@@ -52,6 +73,7 @@ class Snapshot:
     members: list[Member]
     episodes: list[DriftEpisode]
     decisions: list[Decision]
+    fitting: Fitting | None
     lag: dict[str, int]
     unreadable: int
 
@@ -72,6 +94,7 @@ class Snapshot:
             "members": [each.model_dump(mode="json") for each in self.members],
             "episodes": [each.model_dump(mode="json") for each in self.episodes],
             "decisions": [each.model_dump(mode="json") for each in self.decisions],
+            "fitting": self.fitting and asdict(self.fitting) | {"since": self.fitting.since.isoformat()},
             "lag": self.lag,
             "unreadable": self.unreadable,
         }
@@ -99,6 +122,7 @@ class Watcher:
         self._members: dict[int, Member] = {}
         self._episodes: dict[str, DriftEpisode] = {}
         self._decisions: deque[Decision] = deque(maxlen=DECISIONS)
+        self._fitting: Fitting | None = None
         self._before: tuple[float, dict[str, int]] | None = None
         self._unreadable = 0
 
@@ -118,6 +142,7 @@ class Watcher:
             members=list(self._members.values()),
             episodes=list(self._episodes.values()),
             decisions=list(self._decisions),
+            fitting=self._fitting,
             lag={group: self._lag(group, topics) for group, topics in GROUPS.items()},
             unreadable=self._unreadable,
         )
@@ -143,6 +168,15 @@ class Watcher:
             self._episodes[told.id] = told
         elif isinstance(told, Decision):
             self._decisions.append(told)
+            self._note_fit(told, message.timestamp)
+
+    def _note_fit(self, told: Decision, timestamp: int) -> None:
+        """One fit is made at a time; a controller that goes on after a crash begins it anew."""
+        if told.step == "fitting":
+            rows, estimator = told.evidence.get("rows"), told.evidence.get("estimator")
+            self._fitting = Fitting(told.subject, moment(timestamp), int(rows or 0), str(estimator))
+        elif self._fitting is not None and told.step in MADE and told.subject == self._fitting.cause:
+            self._fitting = None
 
     def _rates(self, messages: dict[str, int]) -> dict[str, float]:
         now = self._clock.monotonic()

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from runtime.ports import Outgoing
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+FIT_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 REFUSED_MODELS = ("unsigned", "unknown_key", "wrong_signature", "void", "unreadable", "artefact")
 
@@ -49,6 +50,9 @@ class Metrics:
             "headrace_audited_rows", "Served rows computed again and compared, by kind of features", "features"
         )
         self.fits = self._counter("headrace_fits", "Fits by outcome", "outcome")
+        self.fit_seconds = Histogram(
+            "headrace_fit_seconds", "Processor time of each fit", buckets=FIT_SECONDS, registry=self.registry
+        )
         self.episodes = self._counter("headrace_drift_episodes", "Drift episodes by state", "state")
         self.unarchived = Gauge(
             "headrace_unarchived_seconds",

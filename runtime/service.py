@@ -24,7 +24,7 @@ from runtime.lease import Lease
 from runtime.metrics import Metrics
 from runtime.ports import Carrier, Handler
 from runtime.settings import ServiceSettings, read
-from runtime.worker import Worker
+from runtime.worker import Resume, Worker
 from schemas.pipeline import Pipeline, PipelineError, load
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -60,8 +60,10 @@ class Context:
         """A new lease, for one worker."""
         return Lease(self.clock)
 
-    def worker(self, handler: Handler, carrier: Carrier, *, overlap: bool = False) -> Worker:
-        """The worker of a handler on a carrier; `overlap` as there."""
+    def worker(
+        self, handler: Handler, carrier: Carrier, *, overlap: bool = False, resume: Resume | None = None
+    ) -> Worker:
+        """The worker of a handler on a carrier; `overlap` and `resume` as there."""
         return Worker(
             handler,
             carrier,
@@ -70,6 +72,7 @@ class Context:
             clock=self.clock,
             lease=self.lease,
             overlap=overlap,
+            resume=resume,
         )
 
 

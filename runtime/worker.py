@@ -23,6 +23,7 @@ from runtime.pulse import Pulse
 log = logging.getLogger("headrace.worker")
 
 Answer = TypeVar("Answer")
+Resume = Callable[[], Iterator[Sequence[Outgoing]]]
 
 POLL_SECONDS = 0.2
 COMMIT_SECONDS = 1.0
@@ -41,6 +42,7 @@ class Worker:
         lease: The check against zombies; None leaves it out (tests of what holds without it).
         overlap: Poll while the last list of the poll before is on its way. Only for a handler that restores nothing
             from its output: the next owner of a lost partition would not see what is on its way.
+        resume: What becomes due without a message, such as work that ended elsewhere; asked whenever none came.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Worker:
         clock: Clock | None = None,
         lease: Lease | None = None,
         overlap: bool = False,
+        resume: Resume | None = None,
     ) -> None:
+        self._resume = resume
         self._handler, self._carrier, self._pipeline = handler, carrier, pipeline
         self._overlap = overlap
         self._metrics = metrics or Metrics()
@@ -123,6 +127,8 @@ class Worker:
         polled, self._held = self._held, []
         if polled and not self._stopping:
             self._process(polled)
+        elif self._resume is not None and not self._stopping:
+            self._go_on(self._resume())
         if self._clock.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self._settle()
         self._pulse.stepped()
@@ -207,6 +213,11 @@ class Worker:
             self._handled[Place(topic, partition)] = messages[-1].offset + 1
             self._metrics.messages(topic, len(messages))
         self._metrics.handled(self._clock.monotonic() - began)
+
+    def _go_on(self, steps: Iterator[Sequence[Outgoing]]) -> None:
+        for outgoing in steps:
+            self._publish(outgoing)
+            self._confirm()
 
     def _begin(self, polled: Sequence[Polled]) -> tuple[Sequence[Polled], Iterator[Sequence[Outgoing]]]:
         """What the handler took, and its lists; the first one is asked for until it neither dead-letters nor waits."""

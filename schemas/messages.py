@@ -279,6 +279,7 @@ class Pool(Message):
 Step = Literal[
     "triggered",
     "suppressed",
+    "fitting",
     "fitted",
     "rejected",
     "announced",

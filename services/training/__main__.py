@@ -9,6 +9,7 @@ from runtime.settings import names
 from runtime.store import Store
 from runtime.worker import Worker
 from services.training.handler import Training
+from services.training.outside import Limits, Outside
 from services.training.settings import Settings
 
 
@@ -18,8 +19,17 @@ def build(context: service.Context, settings: Settings) -> list[Worker]:
     store.check()
     carrier = KafkaCarrier(settings.brokers, context.spec.pipeline, "training")
     trusted = names(settings.trusted_types)
-    handler = Training(context.spec, store, context.metrics, settings.cloudevents, settings.dataset_bytes, trusted)
-    return [context.worker(handler, carrier)]
+    limits = Limits(settings.fit_limit_s, settings.fit_memory_mb)
+    handler = Training(
+        context.spec,
+        store,
+        context.metrics,
+        settings.cloudevents,
+        settings.dataset_bytes,
+        trusted,
+        Outside(limits, context.metrics, context.clock, trusted),
+    )
+    return [context.worker(handler, carrier, resume=handler.resume)]
 
 
 def main() -> None:

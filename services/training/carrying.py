@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import pyarrow as pa
@@ -24,6 +26,7 @@ from services.training.domain.rows import times
 from services.training.domain.selection import ALL
 from services.training.domain.taking import Taken
 from services.training.domain.triggers import Budget, Retry, Trigger
+from services.training.fits import Failed, Fits, InCaller, Pending
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
 from services.training.saying import Saying
@@ -33,6 +36,24 @@ LEAST_ROWS = 50
 """Rows that an operator's fit needs, so that its check means anything."""
 
 Steps = list[list[Outgoing]]
+Unmade = Literal["rejected", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A fit that is being made.
+
+    Attributes:
+        trigger: What wants it.
+        at: Event time at which it is made.
+        taken: Its dataset.
+        until: Time to which decisions had come.
+    """
+
+    trigger: Trigger
+    at: int
+    taken: Taken
+    until: int | None
 
 
 class Carrying:
@@ -45,9 +66,11 @@ class Carrying:
         saying: Makes the messages.
         metrics: Where fits are counted.
         trusted: Types that a model may hold besides those of the list.
+        fits: Makes fits; None: at once, by whoever asks.
 
     Attributes:
         composing: Composes the pool.
+        under_way: The fit that is being made: nothing is decided of later times before it is done.
 
     Raises:
         WrongSetup: The estimator is not there, or does not take the parameters.
@@ -61,10 +84,22 @@ class Carrying:
         saying: Saying,
         metrics: Metrics,
         trusted: Sequence[str] = (),
+        fits: Fits | None = None,
     ) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
         self.composing = Composing(spec, saying)
-        self._fitter = Fitter(spec, store, trusted)
+        self._fits = InCaller(metrics) if fits is None else fits
+        self._fitter = Fitter(spec, store, self._fits, trusted)
+        self.under_way: UnderWay | None = None
+
+    def prepare(self) -> None:
+        """Fits may come from now on."""
+        self._fits.prepare()
+
+    def drop(self) -> None:
+        """Give up the fit that is under way."""
+        self._fits.drop()
+        self.under_way = None
 
     def carry_out(self, trigger: Trigger, known: Knowledge) -> Steps:
         """Everything that a trigger leads to; the checkpoint comes last."""
@@ -73,6 +108,18 @@ class Carrying:
         if steps is None:
             steps = self._decide(trigger, at, known)
         return [*steps, [self.checkpoint(known)]]
+
+    def go_on(self, known: Knowledge) -> Steps:
+        """What follows from the fit that is under way, as soon as it is done; nothing before."""
+        if (begun := self.under_way) is None:
+            return []
+        known.window.until, at = begun.until, begun.at
+        if known.state.frozen:
+            self.drop()
+            steps = [[self._frozen(begun.trigger, at, known)]]
+        else:
+            steps = self._fit(begun.trigger, begun.taken, at, known)
+        return steps if self.under_way is not None else [*steps, [self.checkpoint(known)]]
 
     def checkpoint(self, known: Knowledge) -> Outgoing:
         """What must not be forgotten, as of now."""
@@ -107,9 +154,9 @@ class Carrying:
         made = next((each for each in known.announced.members.values() if each.cause.id == trigger.cause.id), None)
         if made is not None:
             self.finish(trigger, "announced", known, at)
-            return (
-                [] if pool is not None and made.version in pool.members else self._seat_again(trigger, made, at, known)
-            )
+            if pool is None or made.version not in pool.members:
+                return self._seat_again(trigger, made, at, known)
+            return [[self._told(trigger, made, Seat(taken=True), at, known)]]
         if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
             self.finish(trigger, RECALLED, known)
             return []
@@ -123,11 +170,12 @@ class Carrying:
         taken = self._rows(trigger, at, known)
         start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
         seat = self.composing.admit(made, start, at, known)
-        return [self.composing.said(known, at)] if seat.taken else []
+        pool = [self.composing.said(known, at)] if seat.taken else []
+        return [*pool, [self._told(trigger, made, seat, at, known)]]
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
         if known.state.frozen:
-            return [[self._suppress(trigger, f"{known.state.frozen}; unfreeze the pool first", at, known)]]
+            return [[self._frozen(trigger, at, known)]]
         if trigger.recall is not None and (steps := self.composing.recall(trigger, at, known)) is not None:
             self.finish(trigger, RECALLED, known)
             return steps
@@ -154,6 +202,9 @@ class Carrying:
             return "no labelled rows yet"
         return _unusable(taken.rows, LEAST_ROWS if trigger.urgent else 1, self._spec.target) or taken
 
+    def _frozen(self, trigger: Trigger, at: int, known: Knowledge) -> Outgoing:
+        return self._suppress(trigger, f"{known.state.frozen}; unfreeze the pool first", at, known)
+
     def _suppress(self, trigger: Trigger, reason: str, at: int, known: Knowledge) -> Outgoing:
         self.finish(trigger, "suppressed", known)
         return self._saying.decision(trigger, "suppressed", "no fit", reason, at)
@@ -166,11 +217,15 @@ class Carrying:
         version = max(known.announced.members, default=0) + 1
         try:
             made = self._fitter.fit(trigger.cause.id, taken.rows, at, version, known.announced)
-        except Refused as error:
-            return [[self._reject(trigger, str(error), {}, at, known)]]
+        except Pending:
+            return self._wait_for(trigger, taken, at, known)
+        except (Refused, Failed) as error:
+            return [[self._unmade(trigger, error, taken, at, known)]]
         if not made.verdict.accepted:
-            return [[self._reject(trigger, made.verdict.reason, made.verdict.metrics, at, known)]]
+            figures = {**made.verdict.metrics, **made.spent}
+            return [[self._reject(trigger, "rejected", made.verdict.reason, figures, at, known)]]
         member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
+        self.under_way = None
         before = self.composing.checkpoint(known)  # whoever goes on from it composes the same pool
         seat = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
         self.finish(trigger, "announced", known, at)
@@ -180,10 +235,27 @@ class Carrying:
         told = self._told(trigger, member, seat, at, known)
         return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
+    def _wait_for(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
+        """Say once that a fit is under way."""
+        if self.under_way is not None:
+            return []
+        self.under_way = UnderWay(trigger, at, taken, known.window.until)
+        rows, estimator = taken.rows.num_rows, self._spec.model.estimator
+        reason = f"{estimator} is fitted on {rows} rows, outside of the controller"
+        evidence: dict[str, Scalar] = {"rows": rows, "estimator": estimator}
+        return [[self._saying.decision(trigger, "fitting", "a fit is under way", reason, at, evidence)]]
+
+    def _unmade(self, trigger: Trigger, error: Refused | Failed, taken: Taken, at: int, known: Knowledge) -> Outgoing:
+        if isinstance(error, Refused):
+            return self._reject(trigger, "rejected", str(error), {}, at, known)
+        figures = {**error.figures, "rows": taken.rows.num_rows}
+        return self._reject(trigger, "failed", str(error), figures, at, known)
+
     def _fitted_by(
         self, trigger: Trigger, made: Fit, taken: Taken, member: Member, at: int, known: Knowledge
     ) -> Outgoing:
-        evidence: dict[str, Scalar] = {**made.verdict.metrics, "rows": member.rows, "version": member.version}
+        evidence: dict[str, Scalar] = {**made.verdict.metrics, **made.spent}
+        evidence |= {"rows": member.rows, "version": member.version}
         if taken.sampling is not None:
             evidence["sampled_from"] = taken.sampling.of
         if left_out := known.window.left_out(at, trigger.since):
@@ -204,17 +276,19 @@ class Carrying:
         return self._saying.decision(trigger, "announced", f"pool {pool.version}", reason, at, evidence)
 
     def _reject(
-        self, trigger: Trigger, reason: str, metrics: Mapping[str, float], at: int, known: Knowledge
+        self, trigger: Trigger, step: Unmade, reason: str, figures: Mapping[str, float], at: int, known: Knowledge
     ) -> Outgoing:
-        self._metrics.fits.labels("rejected").inc()
+        """Nothing comes of a trigger: its fit was no good, or there is none."""
+        self.under_way = None
+        self._metrics.fits.labels(step).inc()
         outcome = "the pool stays as it is"
         if trigger.cause.kind == "first":  # nothing serves yet, so the next rows get their chance
             self._again(trigger, known)
             self._fitted(at, known)
             outcome = "no model yet"
         else:
-            self.finish(trigger, "rejected", known, at)
-        return self._saying.decision(trigger, "rejected", outcome, reason, at, metrics)
+            self.finish(trigger, step, known, at)
+        return self._saying.decision(trigger, step, outcome, reason, at, figures)
 
     def _wait(self, trigger: Trigger, why: str, at: int, known: Knowledge) -> Outgoing:
         if trigger.urgent:

@@ -19,8 +19,10 @@ from schemas.pipeline import Pipeline
 from schemas.reference import REFERENCE, Season
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
 from services.training.domain.estimators import NotInstalled, Recipe, Refused
-from services.training.domain.fitting import Fit, fit, parts, seed_of
+from services.training.domain.fitting import Fit, parts, seed_of
 from services.training.domain.referring import Calendar, reference
+from services.training.domain.work import Work
+from services.training.fits import Fits
 
 log = logging.getLogger("headrace.training")
 
@@ -31,33 +33,31 @@ class Fitter:
     Args:
         spec: The pipeline.
         store: Where artefacts go.
+        fits: Makes them.
         trusted: Types that a model may hold besides those of the list.
 
     Raises:
         WrongSetup: The estimator cannot be imported, does not take the parameters, or could not be loaded again.
     """
 
-    def __init__(self, spec: Pipeline, store: Store, trusted: Sequence[str] = ()) -> None:
-        self._spec, self._store, self._trusted = spec, store, tuple(trusted)
+    def __init__(self, spec: Pipeline, store: Store, fits: Fits, trusted: Sequence[str] = ()) -> None:
+        self._spec, self._store, self._fits, self._trusted = spec, store, fits, tuple(trusted)
         self._recipe = _recipe(spec, self._trusted)
-        self._made: tuple[tuple[str, int, int], Fit] | None = None
         self._ruling: Model | None = None
 
     def fit(self, cause: str, rows: pa.RecordBatch, at: int, version: int, announced: Announced) -> Fit:
         """A checked fit; kept, so that a store that is away does not make it again at every attempt.
 
         Raises:
+            Pending: It is under way; ask again.
+            Failed: It came to no end.
             Refused: The estimator does not take the rows.
             Transient: The store is away.
         """
-        key = (cause, at, version)
-        if self._made is None or self._made[0] != key:
-            ruling = self._in_service(announced)
-            seed = seed_of(self._spec.pipeline, version)
-            metric, types = self._spec.metric, self._spec.feature_types
-            made = fit(self._recipe, rows, types, seed, metric, None if ruling is None else ruling.score)
-            self._made = key, made
-        return self._made[1]
+        ruling, seed = self._in_service(announced), seed_of(self._spec.pipeline, version)
+        score = None if ruling is None else ruling.score
+        work = Work(self._recipe, rows, self._spec.feature_types, seed, self._spec.metric, score)
+        return self._fits.fit((cause, at, version), work)
 
     def store(self, candidate: Candidate, epoch: int) -> Member:
         """Store, then read back as serving will: what is announced is known to load and to answer the same.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from runtime.announced import Announced
 from runtime.errors import HeadraceError
 from runtime.fold import passed
+from runtime.metrics import Metrics
 from runtime.ports import Message, Outgoing, Polled
 from runtime.stage import Decoded, decode
 from runtime.store import Store
@@ -25,6 +26,7 @@ from services.training.domain.rows import BEGINNING, times
 from services.training.domain.taking import Taken
 from services.training.domain.triggers import Trigger
 from services.training.domain.window import Window
+from services.training.fits import InCaller
 from services.training.fitter import Fitter
 from services.training.saying import Saying
 from services.training.segments import Segments
@@ -75,7 +77,7 @@ class Founding:
         memory: int = MEMORY,
         trusted: Sequence[str] = (),
     ) -> None:
-        self._spec, self._fitter = spec, Fitter(spec, store, trusted)
+        self._spec, self._fitter = spec, Fitter(spec, store, InCaller(Metrics()), trusted)
         self._saying = Saying(spec.pipeline, keys=store.keys)
         self._archive = Archive(Segments(store, spec.pipeline, history), spec.drift.lateness)
         for partition in range(partitions):

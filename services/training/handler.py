@@ -24,6 +24,7 @@ from services.training.carrying import Carrying
 from services.training.datasets import MEMORY
 from services.training.domain.triggers import Budget, State, Trigger
 from services.training.domain.turns import Turns, wished
+from services.training.fits import Fits
 from services.training.knowledge import MODELS, Knowledge
 from services.training.reading import checkpoint, wishes
 from services.training.refereeing import Refereeing
@@ -46,6 +47,7 @@ class Training:
         form: How its CloudEvents are laid into Kafka messages.
         memory: Bytes of the largest dataset.
         trusted: Types that a model may hold besides those of the list.
+        fits: Makes fits; None: at once, in the loop that handles messages.
 
     Raises:
         WrongSetup: The estimator is not there or does not take the parameters, or the budget is of a kind that is not
@@ -64,10 +66,11 @@ class Training:
         form: Form = "structured",
         memory: int = MEMORY,
         trusted: Sequence[str] = (),
+        fits: Fits | None = None,
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
         self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form, store.keys)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted)
+        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted, fits)
         composing = self._carrying.composing
         self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
@@ -90,11 +93,13 @@ class Training:
         self._known = Knowledge(self._spec, segments, self._known.state, partitions, self._memory, keys, self._metrics)
         positions = self._known.read(log)
         self._metrics.lost.inc(self._known.lost)
+        self._carrying.prepare()
         return positions
 
     def forget(self, place: Place) -> None:
         """Let go of everything with the seat."""
         if place == SEAT:
+            self._carrying.drop()
             self._known = self._nothing()
 
     def tick(self, now: int) -> Sequence[Outgoing]:
@@ -134,6 +139,16 @@ class Training:
             if not said:
                 raise
 
+    def resume(self) -> Iterator[Sequence[Outgoing]]:
+        """What follows from a fit that was done without a message; lists as those of `handle`."""
+        if self._carrying.under_way is None:
+            return
+        self._known.hear_judge()
+        try:
+            yield from self._decisions((), set(self._known.state.wishes))
+        except Transient as error:
+            log.warning("fit_waits", extra={"error": str(error)})
+
     def _fold(self, polled: Sequence[Polled]) -> list[Wish]:
         """Take what came; the wishes in it. The same messages twice change nothing: a transient error repeats them."""
         known = self._known
@@ -155,24 +170,42 @@ class Training:
     def _decisions(self, asked: Sequence[Wish], open_before: set[str]) -> Iterator[Sequence[Outgoing]]:
         """Event by event: what is due before an episode is decided without it, however early that was read."""
         known, carrying = self._known, self._carrying
-        news = [*self._learn(), *self._answers(asked)]
-        if outgoing := [*news, *self._resting(), *self._held_up()]:
-            kept = news or set(known.state.wishes) - open_before
-            yield [*outgoing, carrying.checkpoint(known)] if kept else outgoing
-        for time in (*known.episodes.times(known.window.frontier), None):
-            known.window.until = time
-            while (trigger := self._due()) is not None:
-                yield from carrying.carry_out(trigger, known)
-            if time is not None:
-                known.episodes.come(time)
-                if told := self._learn():
-                    yield [*told, carrying.checkpoint(known)]
+        yield from self._news(asked, open_before)
+        yield from carrying.go_on(known)
+        known.window.until = None
+        yield from self._through_time()
+        if carrying.under_way is not None:
+            if known.weighing.due:
+                yield carrying.composing.checkpoint(known)
+            return
         known.decided = known.window.judged
         known.settle()
         if known.window.trim():
             yield [carrying.checkpoint(known)]
         if known.weighing.due:
             yield from self._referee()
+
+    def _news(self, asked: Sequence[Wish], open_before: set[str]) -> Iterator[Sequence[Outgoing]]:
+        """What is told whether or not a fit is under way; a wish that has to wait for it lies in a checkpoint."""
+        known, under_way = self._known, self._carrying.under_way is not None
+        news = [*self._learn(), *self._answers(asked)]
+        outgoing = news if under_way else [*news, *self._resting(), *self._held_up()]
+        kept = news or set(known.state.wishes) - open_before
+        if outgoing or (kept and under_way):
+            yield [*outgoing, self._carrying.checkpoint(known)] if kept else outgoing
+
+    def _through_time(self) -> Iterator[Sequence[Outgoing]]:
+        """Carry out what is due, until a fit has to be waited for."""
+        known, carrying = self._known, self._carrying
+        for time in (*known.episodes.times(known.window.frontier), None):
+            if carrying.under_way is None:
+                known.window.until = time
+            while carrying.under_way is None and (trigger := self._due()) is not None:
+                yield from carrying.carry_out(trigger, known)
+            if time is not None and carrying.under_way is None:
+                known.episodes.come(time)
+                if told := self._learn():
+                    yield [*told, carrying.checkpoint(known)]
 
     def _referee(self) -> Iterator[Sequence[Outgoing]]:
         """What the labels decide, at the pace of the checkpoints."""

@@ -24,3 +24,7 @@ class Settings(TrustSettings):
         "than that are sampled. A fit takes a few times as much memory.",
     )
     trusted_types: str = TRUSTED_TYPES
+    fit_limit_s: int = Field(600, ge=1, description="Most seconds of a fit; one that takes longer is given up.")
+    fit_memory_mb: int = Field(
+        4096, ge=256, description="Most resident MB of the process of a fit; one that needs more is given up."
+    )

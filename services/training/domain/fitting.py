@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ class Fit:
         held_out: The rows that it was checked on.
         verdict: Whether it may serve.
         outputs: What it answers to the held-out rows.
+        spent: What it took, by name, where that is told.
     """
 
     estimator: Estimator
@@ -44,6 +45,7 @@ class Fit:
     held_out: pa.RecordBatch
     verdict: Verdict
     outputs: npt.NDArray[np.float64]
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def warm_up(self) -> pa.RecordBatch:

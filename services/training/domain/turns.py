@@ -27,7 +27,7 @@ from services.training.domain.window import Window
 EARLY = frozenset({"covariate", "prediction", "label", "recurring"})
 FOLLOW_UP = 4
 """So many times the rows of a concept's fit make its follow-up."""
-TRAINED = frozenset({"announced", "rejected"})
+TRAINED = frozenset({"announced", "rejected", "failed"})
 """What became of a trigger that had its training."""
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from headrace.score import Prequential
 from headrace.watch import rendered
-from headrace.watching import HEARD, Watcher
+from headrace.watching import HEARD, Fitting, Watcher
 from runtime.memory import MemoryBroker, MemoryCarrier, MemoryLog, VirtualClock
 from runtime.ports import Place
 from schemas import batch as b
@@ -177,6 +177,25 @@ def test_an_open_episode_is_told_with_its_kind() -> None:
     rig.say("drift", episode("opened").model_copy(update={"kind": "bad_data"}))
     Console(file=page, width=120).print(rendered(rig.watcher.look()))
     assert "e1 (bad data): the loss rose" in page.getvalue()
+
+
+def test_a_fit_under_way_is_shown_until_something_became_of_it() -> None:
+    rig = Rig()
+    begun = DECISION.model_copy(
+        update={"step": "fitting", "subject": "w1", "evidence": {"rows": 1200, "estimator": "ridge"}}
+    )
+    rig.clock.advance(60)
+    rig.say("decisions", begun)
+    snapshot = rig.watcher.look()
+    assert snapshot.fitting == Fitting("w1", moment(60_000), 1200, "ridge")
+    page = io.StringIO()
+    Console(file=page, width=120).print(rendered(snapshot))
+    assert "ridge on 1,200 rows for w1, since 1970-01-01 00:01:00+00:00" in page.getvalue()
+    assert json.loads(json.dumps(snapshot.as_json()))["fitting"]["since"] == "1970-01-01T00:01:00+00:00"
+    rig.say("decisions", DECISION.model_copy(update={"step": "fitted", "subject": "another"}))
+    assert rig.watcher.look().fitting is not None
+    rig.say("decisions", DECISION.model_copy(update={"step": "failed", "subject": "w1"}))
+    assert rig.watcher.look().fitting is None
 
 
 def test_a_snapshot_is_json_and_can_be_shown_at_every_stage() -> None:

@@ -19,6 +19,7 @@ from services.training.domain.rows import BEGINNING
 from services.training.domain.selection import Selection
 from services.training.domain.taking import Cut, chosen
 from services.training.domain.window import Window
+from services.training.fits import Fits
 from services.training.handler import Training
 
 STEP = 1_000
@@ -103,12 +104,19 @@ def dataset(window: Window, cutoff: int) -> pa.RecordBatch | None:
 class Loop:
     """A broker, a store, and controllers that may crash."""
 
-    def __init__(self, pipeline: Pipeline | None = None, partitions: int = 2, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline | None = None,
+        partitions: int = 2,
+        store: Store | None = None,
+        fits: Fits | None = None,
+    ) -> None:
         topics = dict.fromkeys(("operator", "drift", "models", "state", "decisions", "weights"), 1)
         self.broker = MemoryBroker({**topics, "examples": partitions, "dead-letters": partitions})
         self.spec, self.partitions = pipeline or spec(), partitions
         self.store = store or Store("memory://")
         self.workers: list[Worker] = []
+        self.fits = fits
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         """A new instance in the group; the others are dead."""
@@ -116,7 +124,8 @@ class Loop:
             each._carrier.close()
         self.clock = clock = VirtualClock()
         carrier = MemoryCarrier(self.broker, "training", max_messages=max_messages, on_publish=on_publish)  # type: ignore[arg-type]
-        worker = Worker(Training(self.spec, self.store), carrier, clock=clock)
+        handler = Training(self.spec, self.store, fits=self.fits)
+        worker = Worker(handler, carrier, clock=clock, resume=handler.resume)
         self.workers = [worker]
         worker.start()
         return worker

@@ -13,6 +13,7 @@ from sklearn.linear_model import BayesianRidge
 
 from runtime.artefact import ModelRefused
 from runtime.errors import WrongSetup
+from runtime.metrics import Metrics
 from runtime.model import load as load_model
 from runtime.model import save
 from runtime.store import Store
@@ -27,6 +28,7 @@ from services.training.domain.estimators import NotInstalled, Recipe, Refused
 from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
 from services.training.domain.rows import content_digest, remembered
 from services.training.domain.taking import Taken
+from services.training.fits import InCaller
 from services.training.fitter import Fitter
 from tests.unit.services.training.loop import labelled
 
@@ -148,7 +150,7 @@ def test_an_estimator_that_is_not_there_stops_training_at_the_start(estimator: s
     with pytest.raises(NotInstalled, match=says):
         Recipe(estimator, {}, NUMBER).check()
     with pytest.raises(WrongSetup, match=r"model\.estimator of pipeline\.yaml"):
-        Fitter(spec(NUMBER, f"'{estimator}'"), Store("memory://"))
+        Fitter(spec(NUMBER, f"'{estimator}'"), Store("memory://"), InCaller(Metrics()))
 
 
 def test_an_estimator_of_another_package_is_fitted_with_the_same_preprocessing() -> None:
@@ -161,8 +163,8 @@ def test_a_package_that_nobody_called_safe_is_named_before_anything_is_fitted() 
     pipeline, store = spec(NUMBER, f"'{__name__}:Unstorable'"), Store("memory://")
     named = f"{__name__}.Unstorable"
     with pytest.raises(WrongSetup, match=r"Unstorable.*HEADRACE_TRUSTED_TYPES"):
-        Fitter(pipeline, store)
-    Fitter(pipeline, store, [named])
+        Fitter(pipeline, store, InCaller(Metrics()))
+    Fitter(pipeline, store, InCaller(Metrics()), [named])
 
 
 def test_a_model_of_such_a_package_is_loaded_where_an_operator_trusts_it_and_nowhere_else() -> None:
