@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),
     "drift": ("headrace.drift.command", "app"),
+    "explain": ("headrace.explain.command", "explain"),
     "operator": ("headrace.wishes", "app"),
     "dead-letters": ("headrace.dead_letters.command", "app"),
     "kafka": ("headrace.kafka_command", "app"),
