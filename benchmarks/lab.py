@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from benchmarks.stream import PARTITIONS, SOURCES
 from headrace.local_kafka import LocalKafka
-from headrace.plans import plans
+from headrace.plans import pair, plans
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from schemas.pipeline import load
@@ -118,7 +118,9 @@ def services(at: Lab, name: str, text: str, on_line: Callable[[str, str], None])
     spec = load(path)
     bootstrap(at.brokers, spec, partitions=PARTITIONS, event_partitions=SOURCES)
     store = (at.home / name / "artefacts").as_uri()
-    children = plans(path, at.brokers, data=at.home / name / "data", artefacts=store)
+    keys = at.home / name / "keys"
+    pair(keys)
+    children = plans(path, at.brokers, data=at.home / name / "data", artefacts=store, keys=keys)
     with Supervisor(children, on_line) as supervisor:
         supervisor.wait_ready(60)
         yield supervisor

@@ -20,18 +20,22 @@ from headrace.report import episodes, members, newest_per_key, predictions
 from headrace.ruling import pools, repeat, rule, weights
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.metrics import Metrics
-from runtime.model import fetch
+from runtime.model import Model, fetch
 from runtime.ports import Handler, LogReader, Outgoing, Place, Polled
+from runtime.signing import Keys, keys_in_memory
 from runtime.store import Store
 from runtime.weighed import WEIGHTS
 from schemas import batch as b
 from schemas.cloudevents import decode as decode_event
+from schemas.messages import Member
 from schemas.pipeline import Pipeline
 from services.features.handler import Features
 from services.serving.handler import Serving
 
 COMPUTED = ("records", "outcomes")
 """Labels that windows know are covered by features; without such windows nothing covers them."""
+
+Load = Callable[[Member], Model]
 
 JOINED = ("scored", "outcomes")
 FACTS = ("state", "family", "kind", "anchor", "statistic", "detected_at", "estimated_start", "rows", "evidence")
@@ -57,11 +61,13 @@ class Finding:
     example: str
 
 
-def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
+def read_again(
+    log: LogReader, spec: Pipeline, say: Callable[[str], None] = lambda _: None, trusted: Sequence[str] = ()
+) -> Iterator[Finding]:
     """The findings, stage by stage."""
     partitions = log.partitions("records")
     broker = memory_broker(VirtualClock(), partitions, log.partitions("labels"))
-    memory, store = MemoryLog(broker, "again"), Store("memory://")
+    memory, store = MemoryLog(broker, "again"), Store("memory://", keys_in_memory(unsigned=True))
     for topic in ("records", "outcomes"):
         say(f"reading {topic}")
         copy(log, broker, topic)
@@ -69,11 +75,11 @@ def read_again(log: LogReader, spec: Pipeline, say: Callable[[str], None] = lamb
     compute(spec, broker, memory, log)
     yield compare("features", _rows(log, "features"), _rows(memory, "features"))
     say("judging and fitting")
-    ruled = rule(spec, log, store)
+    ruled = rule(spec, log, store, trusted)
     yield compare("episodes", _facts(episodes(log)), _facts(episodes(ruled)))
     yield compare("models", _digests(log), _digests(ruled))
     say("scoring")
-    score(spec, broker, ruled, log, store)
+    score(spec, broker, ruled, log, partial(fetch, store, features=spec.feature_types, trusted=trusted), store.keys)
     yield compare("scored", _rows(log, "scored"), _rows(memory, "scored"))
     yield compare("predictions", _values(log), _values(memory))
     say("joining")
@@ -97,11 +103,11 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
             _feed(broker, handler, span)
 
 
-def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, store: Store) -> None:
+def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, load: Load, keys: Keys) -> None:
     """Score the features again, each batch by the pool and the weights that the record names."""
-    memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log)
+    memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log, keys)
     for partition in range(memory.partitions("features")):
-        handler = Serving(spec, partial(fetch, store, features=spec.feature_types), Metrics())
+        handler = Serving(spec, load, Metrics(), keys=keys)
         place, ruling, number = Place("features", partition), 0, 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]

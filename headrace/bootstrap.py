@@ -14,6 +14,7 @@ from rich.progress import track
 from headrace.errors import RunFailed
 from headrace.files import Options, digest, messages, read
 from headrace.history import examples
+from headrace.keys_command import first_keys
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.reach import require_kafka
@@ -22,7 +23,9 @@ from runtime import bootstrap as topics
 from runtime import settings
 from runtime.announced import Announced
 from runtime.kafka import KafkaCarrier
+from runtime.keys import keys_of
 from runtime.ports import LogReader, Outgoing
+from runtime.signing import Keys
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline, load
@@ -51,8 +54,8 @@ def bootstrap(
     """Make the topics of a pipeline; with a file also its first model, so that it predicts from the first event on.
 
     Features are computed as the services compute them, the fit is the one that training would make, and training, which
-    may run or not, takes the model for its first. The store is HEADRACE_ARTEFACTS, as training's. Refused where there
-    is a model already.
+    may run or not, takes the model for its first. The store and the key that signs are training's: HEADRACE_ARTEFACTS,
+    HEADRACE_SIGNING_KEY. Refused where there is a model already.
 
     For example:
 
@@ -69,17 +72,23 @@ def bootstrap(
     text = pipeline.read_text("utf-8")
     made = topics.bootstrap(brokers, spec, text, given.partitions, given.event_partitions, given.replication)
     output.say("\n".join(made.lines()))
-    member = None if file is None else _first(file, spec, options, brokers, Store(given.artefacts), output)
+    member = None if file is None else _first(file, spec, options, brokers, _store(output), output)
     output.give({**asdict(made), "member": None if member is None else member.model_dump(mode="json")})
+
+
+def _store(output: Output) -> Store:
+    """The store, with the key that signs the model: what history says is said as training would."""
+    training = first_keys(output)
+    return Store(training.artefacts, keys_of(training, training.signing_key))
 
 
 def _first(file: Path, spec: Pipeline, options: Options, brokers: str, store: Store, output: Output) -> Member:
     store.check()
     with contextlib.closing(KafkaCarrier(brokers, spec.pipeline, BOOTSTRAP)) as way:
-        refuse_second(way.log)
+        refuse_second(way.log, store.keys)
         partitions = way.log.partitions("examples")
-        founded = found(file, spec, options, store, partitions, epoch_of(way.log), output)
-        refuse_second(way.log)
+        founded = found(file, spec, options, store, partitions, epoch_of(way.log, store.keys), output)
+        refuse_second(way.log, store.keys)
         publish(way, founded.steps)
     member = founded.member
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(member.metrics.items()))
@@ -107,26 +116,26 @@ def found(
     return founding.fit(epoch)
 
 
-def announced(log: LogReader) -> Announced:
+def announced(log: LogReader, keys: Keys) -> Announced:
     """What was announced so far."""
-    found = Announced()
+    found = Announced(keys)
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         found.take(message)
     return found
 
 
-def epoch_of(log: LogReader) -> int:
+def epoch_of(log: LogReader, keys: Keys) -> int:
     """The epoch of the controller that leads or led last: what is said in it every later one knows and follows."""
-    return max(checkpoint(log).epoch, announced(log).epoch, 1)
+    return max(checkpoint(log).epoch, announced(log, keys).epoch, 1)
 
 
-def refuse_second(log: LogReader) -> None:
+def refuse_second(log: LogReader, keys: Keys) -> None:
     """Return where there is no model yet.
 
     Raises:
         RunFailed: There is one.
     """
-    newest = announced(log).newest
+    newest = announced(log, keys).newest
     if newest is not None:
         raise RunFailed(
             f"{newest.model} has a model already, version {newest.version}: history makes the first one and no other. "

@@ -33,8 +33,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("headrace.watch", "status"),
     "drift": ("headrace.drift.command", "app"),
     "explain": ("headrace.explain.command", "explain"),
+    "models": ("headrace.models.command", "app"),
+    "verify": ("headrace.models.command", "verify"),
     "operator": ("headrace.wishes", "app"),
     "dead-letters": ("headrace.dead_letters.command", "app"),
+    "keys": ("headrace.keys_command", "app"),
     "kafka": ("headrace.kafka_command", "app"),
 }
 """Each command's module and function. Only the one that is asked for is imported: some bring seconds of libraries."""

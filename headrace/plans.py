@@ -7,9 +7,13 @@ from pathlib import Path
 
 from headrace.errors import WrongUse
 from headrace.process import Plan
+from runtime.keys import make
 
 ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A service is scaled by processes; pools of threads that wait for each other cost it more than they bring."""
+
+SIGNING, TRUSTED = "signing.pem", "trusted"
+"""What is in a directory of keys: the private one's file, and the directory of the public ones."""
 
 SERVICES = ("ingestion", "features", "serving", "drift", "training")
 
@@ -24,6 +28,7 @@ def plans(
     metrics_port: int = 0,
     data: Path = Path(".headrace/data"),
     artefacts: str | None = None,
+    keys: Path | None = None,
 ) -> list[Plan]:
     """One plan per instance; the only instance of a service has its name, several are numbered from 1.
 
@@ -36,10 +41,13 @@ def plans(
         metrics_port: Port of the first instance's health pages, the next ones count up; 0 for any free ports.
         data: Directory for files that may be lost, one folder in it per instance.
         artefacts: URL of the artefact store; by default what the environment says.
+        keys: Directory of the keys, as `pair` makes them; by default what the environment says.
     """
     shared = {**ONE_THREAD, "HEADRACE_PIPELINE": str(pipeline.resolve()), "HEADRACE_BROKERS": brokers}
     if artefacts is not None:
         shared["HEADRACE_ARTEFACTS"] = artefacts
+    if keys is not None:
+        shared["HEADRACE_TRUSTED_KEYS"] = str(keys.resolve() / TRUSTED)
     found: list[Plan] = []
     for service, name, number in _instances(services, instances or {}):
         own = {
@@ -49,8 +57,19 @@ def plans(
         }
         if service == "serving":
             own["HEADRACE_HTTP_PORT"] = str(http_port and http_port + number)
+        if service == "training" and keys is not None:
+            own["HEADRACE_SIGNING_KEY"] = str(keys.resolve() / SIGNING)
         found.append(Plan(name, f"services.{service}", {**shared, **own}))
     return found
+
+
+def pair(keys: Path) -> str:
+    """Make a pair of keys in a directory unless there is one; its id.
+
+    Raises:
+        WrongSetup: They cannot be written.
+    """
+    return make(keys / SIGNING, keys / TRUSTED)
 
 
 def _instances(services: Sequence[str], instances: Mapping[str, int]) -> list[tuple[str, str, int]]:

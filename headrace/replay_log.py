@@ -13,6 +13,7 @@ from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, Pipel
 from headrace.output import Output
 from headrace.reach import require_kafka
 from headrace.report import report
+from headrace.settings import trusted_types
 from headrace.story import tell
 from runtime.kafka import KafkaLog
 from schemas.pipeline import load
@@ -35,7 +36,7 @@ def replay_log(
     require_kafka(brokers)
     output = Output(machine=json)
     with contextlib.closing(KafkaLog(brokers, spec.pipeline, "replay-log")) as log:
-        findings = list(read_again(log, spec, lambda text: output.say(f"[dim]{text}[/dim]")))
+        findings = list(read_again(log, spec, lambda text: output.say(f"[dim]{text}[/dim]"), trusted_types()))
         output.give({"findings": [asdict(each) for each in findings]})
         output.say(_table(findings))
         tell(output, report(log))

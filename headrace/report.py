@@ -111,7 +111,7 @@ def batches(log: LogReader, topic: str) -> Iterator[pa.RecordBatch]:
 
 
 def examples(log: LogReader) -> pl.DataFrame:
-    """The labelled rows in the order of their labels, an event id once; COLUMNS, of several classes `_probabilities`."""
+    """The labelled rows in the order of their labels, an event once; COLUMNS, of several classes `_probabilities`."""
     messages = (message for _, message in whole(log, "examples"))
     parts = [_columns(pl.DataFrame(b.decode(message.value))) for message in messages]
     rows = pl.concat(parts) if parts else _nothing()

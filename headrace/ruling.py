@@ -12,6 +12,7 @@ from headrace.loop import TURN, Loop, memory_broker
 from runtime.memory import MemoryBroker, MemoryLog, VirtualClock
 from runtime.ports import LogReader, Message, Place
 from runtime.references import References
+from runtime.signing import Keys
 from runtime.store import Store
 from runtime.weighed import WEIGHTS, read
 from schemas import batch as b
@@ -30,7 +31,7 @@ def repeat(broker: MemoryBroker, place: Place, message: Message) -> None:
     broker.append(place, message.value, message.key, message.headers)
 
 
-def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
+def rule(spec: Pipeline, log: LogReader, store: Store, trusted: Sequence[str] = ()) -> MemoryLog:
     """Count, judge and fit again what is recorded of examples and scores; a log of what is said then.
 
     Messages come in the order in which they were written, for a controller remembers the newest rows alone; and scores,
@@ -41,9 +42,9 @@ def rule(spec: Pipeline, log: LogReader, store: Store) -> MemoryLog:
     broker = memory_broker(VirtualClock(), log.partitions("examples"))
     loop = Loop(
         [
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
-            ("training", lambda metrics: Training(spec, store, metrics)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
+            ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,
         broker,
@@ -99,11 +100,11 @@ def pools(log: LogReader) -> dict[int, Message]:
     return found
 
 
-def weights(log: LogReader) -> dict[int, Message]:
+def weights(log: LogReader, keys: Keys) -> dict[int, Message]:
     """The checkpoint of each number, of the highest epoch."""
     found: dict[int, tuple[int, Message]] = {}
     for _, message in whole(log, WEIGHTS.topic):
-        said = read(message)
-        if said is not None and said.epoch >= found.get(said.number, (0,))[0]:
+        said = read(message, keys)
+        if said.epoch >= found.get(said.number, (0,))[0]:
             found[said.number] = said.epoch, message
     return {number: message for number, (_, message) in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +20,12 @@ from headrace.options import PIPELINE, JsonOption, PipelineOption
 from headrace.output import Output
 from headrace.replay import DelayOption, EveryOption, FileArgument, LabelOption, StartOption, TimeOption
 from headrace.report import report
+from headrace.settings import trusted_types
 from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
 from runtime.references import References
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas.checks import several_owners
 from schemas.pipeline import Pipeline, load
@@ -69,24 +71,35 @@ def simulate(
     output = Output(machine=json)
     frame = read(file)
     inputs = list(messages(frame, spec, options))
-    loop = assemble(spec, Store(artefacts), partitions, digest(file, spec, options, partitions))
+    name, store = digest(file, spec, options, partitions), Store(artefacts, keys_in_memory())
+    loop = assemble(spec, store, partitions, name, trusted_types())
     run(loop, spec, track(inputs, "simulating", console=output.people, disable=not output.terminal))
     tell(output, report(loop.log))
     if episodes is not None:
         write_all(stories(loop.log), spec.pipeline, episodes)
 
 
-def assemble(spec: Pipeline, store: Store, partitions: int = PARTITIONS, name: str = "") -> Loop:
-    """All services on a new broker in memory; in a store that others use, too, its name keeps their archives apart."""
-    load_model = partial(fetch, store, features=spec.feature_types)
+def assemble(
+    spec: Pipeline, store: Store, partitions: int = PARTITIONS, name: str = "", trusted: Sequence[str] = ()
+) -> Loop:
+    """All services on a new broker in memory.
+
+    Args:
+        spec: The pipeline.
+        store: Where models and archive go.
+        partitions: P.
+        name: In a store that others use, too, it keeps their archives apart.
+        trusted: Types that models may hold besides those of the list.
+    """
+    load_model = partial(fetch, store, features=spec.feature_types, trusted=trusted)
     return Loop(
         [
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
-            ("serving", lambda metrics: Serving(spec, load_model, metrics)),
-            ("drift", lambda metrics: Counter(spec, References(store), metrics)),
-            ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
-            ("training", lambda metrics: Training(spec, store, metrics)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+            ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
+            ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
+            ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),
         ],
         spec,
         memory_broker(VirtualClock(), partitions, name=name),

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from headrace import local_kafka
+from headrace.keys_command import first_keys
 from headrace.options import (
     BROKERS,
     DEFAULT_PORT,
@@ -67,6 +68,8 @@ def up(
     output = Output(machine=json)
     logs = ServiceLogs(output)
     with kafka_for(brokers, own=kafka, port=port, output=output) as address:
+        if "training" in names:
+            first_keys(output)
         bootstrap(address, spec, pipeline.read_text("utf-8"), partitions)
         children = plans(
             pipeline, address, services=names, instances=counts, http_port=http_port, metrics_port=metrics_port

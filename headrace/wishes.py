@@ -1,4 +1,4 @@
-"""`headrace operator release|retrain`: what a person wishes, on the topic `operator`, with a name and a reason."""
+"""`headrace operator …`: what a person wishes, on the topic `operator`, with a name and a reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPERATOR = "operator"
 BLOCKING = "bad_data"
 
 app = typer.Typer(
-    help="""Wish something of the services: release, retrain. The ledger tells who, why, and what came of it.
+    help="""Wish something of the services: a fit, rows, the pool. The ledger tells who, why, and what came of it.
 
     For example:
 
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the ledger.")]
+MemberArgument = Annotated[int, typer.Argument(min=1, metavar="MEMBER", help="Version of a member of the pool.")]
 WhoOption = Annotated[
     str | None, typer.Option("--who", help="Who wishes it.", show_default="the name of the user who runs this")
 ]
@@ -85,6 +86,113 @@ def retrain(
       headrace operator retrain --reason "prices changed on Monday" --who ada
     """
     wish = _wish("retrain", load(pipeline).pipeline, who, reason)
+    with _way(pipeline, brokers) as (name, way):
+        send(way, name, wish, SystemClock())
+    _tell(Output(machine=json), wish, "headrace status")
+
+
+@app.command()
+def pin(
+    member: MemberArgument,
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Let one member alone answer, until `headrace operator unfreeze`. The others are scored and judged beside it.
+
+    For example:
+
+      headrace operator pin 3 --reason "the one we have audited"
+    """
+    _of_pool("pin", str(member), reason, who, pipeline, brokers, json=json)
+
+
+@app.command()
+def evict(
+    member: MemberArgument,
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Take a member out of the pool for good; its artefact stays. The anchor, which drift watches, cannot leave.
+
+    For example:
+
+      headrace operator evict 5 --reason "fitted on the week of the outage"
+    """
+    _of_pool("evict", str(member), reason, who, pipeline, brokers, json=json)
+
+
+@app.command()
+def rollback(
+    reason: ReasonOption,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="Version of the pool to go back to.", show_default="the one before")
+    ] = None,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Give the pool the members of an earlier one again; those that came since do not come back by themselves.
+
+    For example:
+
+      headrace operator rollback --reason "complaints since noon"
+
+      headrace operator rollback --pool 7 --reason "the last one that was reviewed"
+    """
+    subject = load(pipeline).pipeline if pool is None else str(pool)
+    _of_pool("rollback", subject, reason, who, pipeline, brokers, json=json)
+
+
+@app.command()
+def freeze(
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Fit nothing and leave the pool's members as they are, until `headrace operator unfreeze`. Weights go on moving.
+
+    For example:
+
+      headrace operator freeze --reason "Black Friday: nothing changes by itself"
+    """
+    _of_pool("freeze", load(pipeline).pipeline, reason, who, pipeline, brokers, json=json)
+
+
+@app.command()
+def unfreeze(
+    reason: ReasonOption,
+    pipeline: PipelineOption = PIPELINE,
+    brokers: BrokersOption = BROKERS,
+    who: WhoOption = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """End a freeze, and let all members answer again where one was pinned.
+
+    For example:
+
+      headrace operator unfreeze --reason "the sale is over"
+    """
+    _of_pool("unfreeze", load(pipeline).pipeline, reason, who, pipeline, brokers, json=json)
+
+
+def _of_pool(
+    kind: str, subject: str, reason: str, who: str | None, pipeline: Path, brokers: str, *, json: bool
+) -> None:
+    wish = _wish(kind, subject, who, reason)
     with _way(pipeline, brokers) as (name, way):
         send(way, name, wish, SystemClock())
     _tell(Output(machine=json), wish, "headrace status")

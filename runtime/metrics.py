@@ -11,6 +11,8 @@ from runtime.ports import Outgoing
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
+REFUSED_MODELS = ("unsigned", "unknown_key", "wrong_signature", "void", "unreadable", "artefact")
+
 
 class Metrics:
     """The metrics of one process.
@@ -55,6 +57,11 @@ class Metrics:
         )
         self.lost = self._counter("headrace_lost_messages", "Messages of examples deleted before they were archived")
         self.requests = self._counter("headrace_http_requests", "HTTP requests by status", "status")
+        self.refused_models = self._counter(
+            "headrace_refused_models", "Announcements and artefacts of models that were refused, by why", "why"
+        )
+        for why in REFUSED_MODELS:  # from the first scrape on: nobody can see a rise from nothing
+            self.refused_models.labels(why)
         self.pool = Gauge("headrace_pool_version", "Version of the pool in service", registry=self.registry)
         self.stuck = Gauge(
             "headrace_stuck_messages",

@@ -6,7 +6,7 @@ Files are skops with a constant list of types: nothing outside of it is ever con
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,7 +18,10 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 from threadpoolctl import threadpool_limits
 
-from runtime.artefact import ModelRefused, fetch_file, fetch_manifest
+from runtime import trees
+from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
+from runtime.bundle import SIGNATURE, sign_files
+from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.answers import Estimator, answer
@@ -32,9 +35,12 @@ TRUSTED = (
     "functools.partial",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
-"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs."""
+"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs. Trees,
+which are indices, are looked at before they answer (`runtime.trees`).
+"""
 
 OUTPUT = "_output"
 """Column of the warm-up rows: what the model answered when it was made."""
@@ -100,7 +106,8 @@ def save(
 ) -> bytes:
     """Store an artefact; returns the manifest as it is stored. Storing the same model again changes nothing.
 
-    The manifest is written last: where there is one, the files that it names are there.
+    The signature is written last: where there is one, everything that it signs is there. What was not signed yet is
+    left of a crash, or somebody else put it there: it is written anew, never signed.
 
     Args:
         store: The artefact store.
@@ -110,25 +117,42 @@ def save(
         manifest: Its `files` are filled in here.
         others: Files besides the model and its warm-up rows, by name.
     """
+    if (stored := _stored(store, directory)) is not None:
+        return stored
     outputs = answer(estimator, manifest.encoding.matrix(rows), manifest.target)
     warmup = rows.append_column(OUTPUT, _column(outputs))
-    files = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
-    kept = {name: store.put(f"{directory}/{name}", value) for name, value in files.items()}
-    listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in kept.items()}
-    text = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2)
-    return store.put(f"{directory}/{MANIFEST}", text.encode())
+    files: dict[str, bytes] = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
+    listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in files.items()}
+    files[MANIFEST] = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2).encode()
+    signature = sign_files(store.keys, directory.rsplit("/", 1)[-1], {name: sha256(files[name]) for name in files})
+    for name, value in files.items():
+        store.replace(f"{directory}/{name}", value)
+    if signature is not None:
+        store.replace(f"{directory}/{SIGNATURE}", signature)
+    return files[MANIFEST]
+
+
+def _stored(store: Store, directory: str) -> bytes | None:
+    """The manifest of an artefact that was stored whole, None where there is none."""
+    try:
+        text = store.get(f"{directory}/{MANIFEST}", MANIFEST_BYTES)
+        signed_manifest(store, directory, text)
+    except (NotStored, Untrusted, ModelRefused):
+        return None
+    return text
 
 
 # --- loading ----------------------------------------------------------------------------------
 
 
-def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> Model:
+def fetch(store: Store, member: Member, features: Mapping[str, FeatureType], trusted: Sequence[str] = ()) -> Model:
     """Fetch, verify, load and warm up an announced model.
 
     Args:
         store: The artefact store.
         member: The announcement.
         features: What the pipeline computes.
+        trusted: Types that a model may hold besides those of the list: an operator has named them.
 
     Raises:
         ModelRefused: It is not what was announced; the text says in which respect.
@@ -140,10 +164,10 @@ def fetch(store: Store, member: Member, features: Mapping[str, FeatureType]) -> 
         files = {name: fetch_file(store, member, manifest, name) for name in (MODEL, WARMUP)}
     except NotStored as error:
         raise ModelRefused(f"member {member.version}: {error}") from error
-    return load(files, manifest)
+    return load(files, manifest, trusted)
 
 
-def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
+def load(files: Mapping[str, bytes], manifest: Manifest, trusted: Sequence[str] = ()) -> Model:
     """The model in verified files, warmed up.
 
     Raises:
@@ -151,13 +175,44 @@ def load(files: Mapping[str, bytes], manifest: Manifest) -> Model:
     """
     one_thread()
     try:
-        estimator = skops.io.loads(files[MODEL], trusted=list(TRUSTED))
+        estimator = skops.io.loads(files[MODEL], trusted=[*TRUSTED, *trusted])
+        trees.check(estimator)
         warmup = b.decode(files[WARMUP])
         model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)
+    except UntrustedTypesFoundException as error:
+        unknown = untrusted(files[MODEL], trusted)
+        raise ModelRefused(f"member {manifest.version} cannot be loaded: {_mend(unknown)}") from error
     except _UNLOADABLE as error:
         raise ModelRefused(f"member {manifest.version} cannot be loaded: {type(error).__name__}: {error}") from error
     return model
+
+
+def untrusted(stored: bytes, trusted: Sequence[str] = ()) -> list[str]:
+    """The types in a model's file that are neither on the list nor named by an operator."""
+    return sorted({*skops.io.get_untrusted_types(data=stored)} - {*TRUSTED, *trusted})
+
+
+def storable(estimator: Estimator, trusted: Sequence[str] = ()) -> None:
+    """Whether an estimator can be stored and loaded again.
+
+    Raises:
+        ModelRefused: skops cannot, or must not: the text says which types would have to be trusted.
+    """
+    try:
+        stored = skops.io.dumps(estimator)
+        unknown = untrusted(stored, trusted)
+    except _UNLOADABLE as error:
+        raise ModelRefused(f"it cannot be stored as skops: {type(error).__name__}: {error}") from error
+    if unknown:
+        raise ModelRefused(_mend(unknown))
+
+
+def _mend(unknown: Sequence[str]) -> str:
+    return (
+        f"it holds {', '.join(unknown)}, which nobody has called safe to load; if you trust the package, name them in "
+        "HEADRACE_TRUSTED_TYPES where training and serving run"
+    )
 
 
 def _fits(manifest: Manifest, member: Member, features: Mapping[str, FeatureType]) -> None:

@@ -7,7 +7,9 @@ import logging
 from runtime.announced import Announced
 from runtime.artefact import ModelRefused, fetch_file, fetch_manifest
 from runtime.errors import Transient
+from runtime.metrics import Metrics
 from runtime.ports import LogReader, Place
+from runtime.signing import Keys
 from runtime.store import NotStored, Store
 from schemas.bins import Bins
 from schemas.messages import Member
@@ -40,14 +42,20 @@ class References:
 
     Args:
         store: The artefact store.
+        metrics: Where artefacts and announcements that are refused are counted.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, metrics: Metrics | None = None) -> None:
+        self._store, self._metrics = store, metrics or Metrics()
         self._known: dict[int, Reference | None] = {}
         self._bins: dict[int, Bins | None] = {}
-        self._announced = Announced()
+        self._announced = Announced(store.keys, self._metrics)
         self._read = 0
+
+    @property
+    def keys(self) -> Keys:
+        """Whose models are taken."""
+        return self._store.keys
 
     def get(self, version: int, models: LogReader) -> Reference | None:
         """The reference of a member; None, and a line in the log, where its artefact has no usable one.
@@ -85,6 +93,7 @@ class References:
         try:
             found = fetch_reference(self._store, member)
         except (ModelRefused, NotStored, BadReferenceError) as error:
+            self._metrics.refused_models.labels("artefact").inc()
             log.error("reference_unusable", extra={"member": member.version, "error": str(error)})  # noqa: TRY400
             return None
         if found is None:

@@ -31,6 +31,28 @@ class ServiceSettings(BaseSettings):
     data: Path = Field(Path(".headrace/data"), description="Directory for files that may be lost at any time.")
 
 
+TRUSTED_TYPES: str = Field(
+    "",
+    description="Types, with commas, that a model may hold besides those of the list: for module:Class estimators.",
+)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a setting that lists some."""
+    return tuple(each for each in (part.strip() for part in text.split(",")) if each)
+
+
+class TrustSettings(ServiceSettings):
+    """What a service that reads models needs to know besides."""
+
+    trusted_keys: str = Field(
+        ".headrace/keys/trusted",
+        min_length=1,
+        description="Public keys of which models are taken: PEM files, or directories of them, with commas.",
+    )
+    allow_unsigned: bool = Field(False, description="Whether models that nobody signed are taken, too.")
+
+
 def read(kind: type[T]) -> T:
     """The settings from the environment.
 

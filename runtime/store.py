@@ -11,8 +11,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from runtime.errors import HeadraceError, Transient, WrongSetup
+from runtime.signing import Keys, keys_in_memory
 
 FILE: Final = "file://"
+MEMORY: Final = "memory:"
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _PROBE = "probe/writable"
 
@@ -26,13 +28,16 @@ class Store:
 
     Args:
         url: ``file://<directory>`` (relative ones too), ``s3://<bucket>/<prefix>``, or ``memory://``.
+        keys: Who signs what is stored, and whose models are taken from it. By default nobody's; of a store in memory,
+            which only this process can write, those signed with the pair that everybody knows.
 
     Raises:
         WrongSetup: The URL names no store, or its directory cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys | None = None) -> None:
         self.url = url
+        self.keys = keys or (keys_in_memory() if url.startswith(MEMORY) else Keys())
         self._store = _open(url)
 
     def check(self) -> None:
@@ -62,6 +67,19 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._away(f"cannot write {path}", error) from error
         return value
+
+    def replace(self, path: str, value: bytes) -> None:
+        """Write an object over what is there: what nobody has signed yet is not an artefact.
+
+        Raises:
+            NotStored: The path leads out of the store.
+            Transient: The store is away, or does not take the object.
+        """
+        path = _confined(path)
+        try:
+            obstore.put(self._store, path, value)
+        except (BaseError, OSError) as error:
+            raise self._away(f"cannot write {path}", error) from error
 
     def get(self, path: str, limit: int = 1 << 30) -> bytes:
         """The object's bytes, at most `limit` of them.
@@ -104,7 +122,7 @@ def _open(url: str) -> ObjectStore:
     try:
         if url.startswith(FILE):
             return LocalStore(Path(url.removeprefix(FILE)).absolute(), mkdir=True)
-        if url.startswith("memory:"):
+        if url.startswith(MEMORY):
             return MemoryStore()
         return from_url(url)
     except OSError as error:

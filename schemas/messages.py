@@ -202,6 +202,10 @@ class Cause(BaseModel):
     id: str = Field(description="Id of the episode, wish or other trigger.")
 
 
+SIGNATURE = "ECDSA P-256 over SHA-256 of the other fields in canonical JSON, base64; null where nobody signed it."
+KEY_ID = "Id of the key that signed it; null where nobody did."
+
+
 class Member(Message):
     """A model was fitted, checked and stored."""
 
@@ -221,6 +225,8 @@ class Member(Message):
     metrics: dict[str, float] = Field(description="Metrics on held-out newest rows, by name.")
     cause: Cause = Field(description="What it was fitted for.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+    signed_by: str | None = Field(default=None, description=KEY_ID)
+    signature: str | None = Field(default=None, description=SIGNATURE)
 
     @property
     def key(self) -> str:
@@ -242,6 +248,8 @@ class Pool(Message):
     weights: dict[int, float] = Field(description="Weight of each member at this moment, sum 1.")
     strategy: Literal["blend", "champion"] = Field(description="How outputs become one.")
     epoch: int = Field(ge=0, description="Epoch of the controller; lower ones are void.")
+    signed_by: str | None = Field(default=None, description=KEY_ID)
+    signature: str | None = Field(default=None, description=SIGNATURE)
     pinned: int | None = Field(
         default=None, description="Version of the member that answers alone on an operator's wish; null for none."
     )

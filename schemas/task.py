@@ -93,7 +93,7 @@ class Target:
         """
         if self.task != "multiclass":
             return outputs
-        known = np.asarray(np.isfinite(outputs)).all(axis=1)
+        known: Mask = np.all(np.isfinite(outputs), axis=1)
         likeliest = np.where(known[:, None], outputs, 0.0).argmax(axis=1)
         return np.where(known, likeliest, np.nan)
 

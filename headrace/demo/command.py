@@ -21,7 +21,7 @@ from headrace.local_kafka import LocalKafka
 from headrace.local_kafka.probe import HOST, free_ports
 from headrace.options import JsonOption
 from headrace.output import Output
-from headrace.plans import plans
+from headrace.plans import pair, plans
 from headrace.rows import Options, messages
 from headrace.stopping import interruptible
 from headrace.supervisor import Supervisor
@@ -105,7 +105,8 @@ def _ready(stack: contextlib.ExitStack, home: Home) -> tuple[Supervisor, str]:
     """Everything that runs, and Kafka's address; the services import their libraries while Kafka starts."""
     (port,) = free_ports(1)
     address = f"{HOST}:{port}"
-    children = plans(PIPELINE, address, data=home.data, artefacts=home.artefacts)
+    pair(home.keys)
+    children = plans(PIPELINE, address, data=home.data, artefacts=home.artefacts, keys=home.keys)
     supervisor = Supervisor(children, home.keep)
     stack.callback(supervisor.stop)
     supervisor.prepare()

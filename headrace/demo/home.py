@@ -10,7 +10,7 @@ from pathlib import Path
 from headrace import local_kafka
 from headrace.errors import RunFailed, WrongUse
 
-LEFTOVERS = ("kafka", "logs", "artefacts", "data")
+LEFTOVERS = ("kafka", "logs", "artefacts", "data", "keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Home:
     def data(self) -> Path:
         """What services may lose."""
         return self.root / "data"
+
+    @property
+    def keys(self) -> Path:
+        """The pair that signs its models."""
+        return self.root / "keys"
 
     @property
     def artefacts(self) -> str:

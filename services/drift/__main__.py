@@ -6,6 +6,7 @@ from threadpoolctl import threadpool_limits
 
 from runtime import service
 from runtime.kafka import KafkaCarrier
+from runtime.keys import keys_of
 from runtime.references import References
 from runtime.service import Context
 from runtime.store import Store
@@ -20,12 +21,12 @@ def build(context: Context, settings: Settings) -> list[Worker]:
     """The two workers; each has a group of its own."""
     name = context.spec.pipeline
     threadpool_limits(1)  # matrices of a few thousand rows gain nothing by more, and other services need the cores
+    store = Store(settings.artefacts, keys_of(settings))
     counting = StreamsCarrier(settings.brokers, name, "drift", datadir=settings.data / "drift")
     judging = KafkaCarrier(settings.brokers, name, "drift-judge")
-    store = Store(settings.artefacts)
-    judge = Judge(context.spec, References(store), context.metrics, settings.cloudevents)
+    judge = Judge(context.spec, References(store, context.metrics), context.metrics, settings.cloudevents)
     return [
-        context.worker(Counter(context.spec, References(store), context.metrics), counting),
+        context.worker(Counter(context.spec, References(store, context.metrics), context.metrics), counting),
         context.worker(judge, judging),
     ]
 

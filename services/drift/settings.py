@@ -1,9 +1,9 @@
-"""The settings of drift: those that every service has."""
+"""The settings of drift: those that every service has, and whose models it takes."""
 
 from __future__ import annotations
 
-from runtime.settings import ServiceSettings
+from runtime.settings import TrustSettings
 
 
-class Settings(ServiceSettings):
+class Settings(TrustSettings):
     """Nothing of its own so far; what drift does is in pipeline.yaml."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from runtime import model, service
 from runtime.kafka import KafkaCarrier
+from runtime.keys import keys_of
+from runtime.settings import names
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas.messages import Member
@@ -14,12 +16,12 @@ from services.serving.settings import Settings
 
 def build(context: service.Context, settings: Settings) -> list[Worker]:
     """The scoring worker on kafka-python, its predictions through librdkafka, and HTTP beside it."""
-    spec, store = context.spec, Store(settings.artefacts)
+    spec, store = context.spec, Store(settings.artefacts, keys_of(settings))
 
     def load(member: Member) -> model.Model:
-        return model.fetch(store, member, spec.feature_types)
+        return model.fetch(store, member, spec.feature_types, names(settings.trusted_types))
 
-    handler = Serving(spec, load, context.metrics, settings.cloudevents)
+    handler = Serving(spec, load, context.metrics, settings.cloudevents, store.keys)
     if settings.http_port >= 0:
         host, port = settings.http_host, settings.http_port
         PredictServer(spec, lambda: handler.pool, host, port, context.metrics).start()

@@ -15,6 +15,7 @@ from runtime.artefact import ModelRefused
 from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import Stage, decode, gathered, parted, rounds
 from runtime.tail import story
 from runtime.weighed import WEIGHTS, Weighed, tail
@@ -50,6 +51,7 @@ class Serving:
         load: Fetches, verifies, loads and warms up a member's model. Raises ModelRefused or Transient.
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
+        keys: Whose announcements are believed; by default nobody's.
     """
 
     inputs = ("features",)
@@ -62,6 +64,7 @@ class Serving:
         load: Callable[[Member], Scorer],
         metrics: Metrics | None = None,
         form: cloudevents.Form = "structured",
+        keys: Keys | None = None,
     ) -> None:
         self._load, self._metrics = load, metrics or Metrics()
         self._encoder, self._form = Predictions(spec, form), form
@@ -69,7 +72,8 @@ class Serving:
         self._stage = Stage("features", "scored", spec.digest)
         self._columns, self._target = feature_columns(spec), spec.target
         self._told = [*TOLD, b.PROBABILITIES] if self._target.width > 1 else TOLD
-        self._announced, self._weighed = Announced(), Weighed()
+        self._keys = keys or Keys()
+        self._announced, self._weighed = Announced(self._keys, self._metrics), Weighed(self._keys, self._metrics)
         self._judged = 0
         self._again = 0
         self._pool: ServedPool | None = None
@@ -90,7 +94,7 @@ class Serving:
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """From the first announcement kept; what is announced by now is in service before the first row."""
         place = Place("models", 0)
-        return {place: log.begin(place), WEIGHTS: tail(log)}
+        return {place: log.begin(place), WEIGHTS: tail(log, self._keys)}
 
     def forget(self, place: Place) -> None:
         """Drop the fold of a lost partition."""
@@ -145,6 +149,7 @@ class Serving:
             return []
         except ModelRefused as error:
             stays = "no model yet" if self._pool is None else f"pool {self._pool.version} stays"
+            self._metrics.refused_models.labels("artefact").inc()
             decided = self._decision(wanted, "refused", stays, str(error))
         else:
             reason = f"fetched, verified and warmed up; {_before(self._pool)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -43,6 +43,7 @@ class Carrying:
         budget: How often fits may happen.
         saying: Makes the messages.
         metrics: Where fits are counted.
+        trusted: Types that a model may hold besides those of the list.
 
     Attributes:
         composing: Composes the pool.
@@ -51,10 +52,18 @@ class Carrying:
         WrongSetup: The estimator does not take the parameters.
     """
 
-    def __init__(self, spec: Pipeline, store: Store, budget: Budget, saying: Saying, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        spec: Pipeline,
+        store: Store,
+        budget: Budget,
+        saying: Saying,
+        metrics: Metrics,
+        trusted: Sequence[str] = (),
+    ) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
         self.composing = Composing(spec, saying)
-        self._fitter = Fitter(spec, store)
+        self._fitter = Fitter(spec, store, trusted)
 
     def carry_out(self, trigger: Trigger, known: Knowledge) -> Steps:
         """Everything that a trigger leads to; the checkpoint comes last."""
@@ -119,6 +128,9 @@ class Carrying:
         if known.state.frozen:
             return [[self._suppress(trigger, f"{known.state.frozen}; unfreeze the pool first", at, known)]]
         if trigger.recall is not None and (steps := self.composing.recall(trigger, at, known)) is not None:
+            self.finish(trigger, RECALLED, known)
+            return steps
+        if trigger.asks and (steps := self.composing.known_by(trigger, at, known)) is not None:
             self.finish(trigger, RECALLED, known)
             return steps
         if self._budget.spent(at, known.state.fits):

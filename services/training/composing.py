@@ -78,6 +78,24 @@ class Composing:
         told = self._saying.decision(trigger, "recalled", outcome, trigger.story, at, evidence)
         return [before, self.said(known, at), [told]]
 
+    def known_by(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
+        """No fit where a member answers the new world as well as the anchor did the old one; None where none does."""
+        pool, sense = known.announced.pool, "mae" if self._spec.target.is_regression else "log_loss"
+        best = known.weighing.served.best(trigger.since, at)
+        anchor = None if pool is None else known.announced.members.get(pool.anchor)
+        if best is None or anchor is None or pool is None or best.member not in known.announced.members:
+            return None
+        usual = anchor.metrics.get(sense)
+        if best.member == anchor.version or usual is None or not best.as_before(usual, anchor.rows):
+            return None
+        what = sense.replace("_", " ")
+        reason = (
+            f"member {best.member} knew this world: its {what} is {best.loss:.4f} on the {best.rows} rows since the "
+            f"change, and was {usual:.4f} for the anchor before"
+        )
+        evidence: dict[str, Scalar] = {"version": best.member, sense: best.loss, "rows": best.rows, "usual": usual}
+        return [[self._saying.decision(trigger, "recalled", "no fit", reason, at, evidence)]]
+
     def seat_waiting(self, known: Knowledge, at: int) -> list[Outgoing]:
         """Give seats to members that wait for one, as soon as somebody may leave."""
         pool, seated = known.announced.pool, False
@@ -110,7 +128,7 @@ class Composing:
     def checkpoint(self, known: Knowledge) -> list[Outgoing]:
         """What the labels taught so far, where there is a pool."""
         pool = known.announced.pool
-        return [] if pool is None else [outgoing(known.weighing.checkpoint(pool, known.state.epoch))]
+        return [] if pool is None else [outgoing(known.weighing.checkpoint(pool, known.state.epoch), self._saying.keys)]
 
     def _follow(self, pool: Pool, known: Knowledge) -> Pool:
         before, state = known.announced.pool, known.state

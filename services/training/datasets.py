@@ -32,7 +32,7 @@ class Datasets:
     def __init__(self, spec: Pipeline, window: Window, archive: Archive, memory: int = MEMORY) -> None:
         self._features, self._seed = tuple(spec.features), zlib.crc32(spec.pipeline.encode())
         self._recent, self._archive = window, archive
-        self._most = most_rows(memory, len(spec.features))
+        self._most, self._revised = most_rows(memory, len(spec.features)), spec.labels.revision is not None
         self.window = selected(spec.training.window)
 
     def take(self, selection: Selection, cutoff: int, since: int = BEGINNING) -> Taken | None:
@@ -50,7 +50,7 @@ class Datasets:
             Transient: The store is away.
         """
         bounded = selection.capped(self._most)
-        cut = Cut(cutoff, bounded.since(cutoff, since), self._recent.quarantined)
+        cut = Cut(cutoff, bounded.since(cutoff, since), self._recent.quarantined, self._revised)
         recent = bounded.plain and bounded.newest is not None and bounded.newest <= self._recent.size
         pieces = self._recent.pieces if recent else self._archive.pieces
         taken = chosen(pieces, self._features, cut, bounded, self._seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import get_args
 
 import pyarrow as pa
@@ -10,14 +11,14 @@ import pyarrow as pa
 from runtime.announced import Announced
 from runtime.artefact import ModelRefused
 from runtime.errors import WrongSetup
-from runtime.model import Model, fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save, storable
 from runtime.references import fetch_reference
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline
 from schemas.reference import REFERENCE, Season
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
-from services.training.domain.estimators import Recipe, Refused
+from services.training.domain.estimators import NotInstalled, Recipe, Refused
 from services.training.domain.fitting import Fit, fit, parts, seed_of
 from services.training.domain.referring import Calendar, reference
 
@@ -30,14 +31,15 @@ class Fitter:
     Args:
         spec: The pipeline.
         store: Where artefacts go.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters.
+        WrongSetup: The estimator cannot be imported, does not take the parameters, or could not be loaded again.
     """
 
-    def __init__(self, spec: Pipeline, store: Store) -> None:
-        self._spec, self._store = spec, store
-        self._recipe = _recipe(spec)
+    def __init__(self, spec: Pipeline, store: Store, trusted: Sequence[str] = ()) -> None:
+        self._spec, self._store, self._trusted = spec, store, tuple(trusted)
+        self._recipe = _recipe(spec, self._trusted)
         self._made: tuple[tuple[str, int, int], Fit] | None = None
         self._ruling: Model | None = None
 
@@ -68,7 +70,7 @@ class Fitter:
         fit, files = candidate.fit, {REFERENCE: self._reference(candidate)}
         stored = save(self._store, directory(manifest), fit.estimator, fit.warm_up, manifest, files)
         member = member_of(stored, epoch)
-        fetch(self._store, member, self._spec.feature_types)
+        fetch(self._store, member, self._spec.feature_types, self._trusted)
         fetch_reference(self._store, member)
         return member
 
@@ -89,17 +91,21 @@ class Fitter:
             return None
         if self._ruling is None or self._ruling.version != member.version:
             try:
-                self._ruling = fetch(self._store, member, self._spec.feature_types)
+                self._ruling = fetch(self._store, member, self._spec.feature_types, self._trusted)
             except ModelRefused as error:
                 log.warning("ruling_model_unusable", extra={"error": str(error)})
                 return None
         return self._ruling
 
 
-def _recipe(spec: Pipeline) -> Recipe:
+def _recipe(spec: Pipeline, trusted: Sequence[str]) -> Recipe:
     recipe = Recipe(spec.model.estimator, spec.model.params, spec.target)
     try:
-        recipe.check()
+        storable(recipe.check(), trusted)
+    except NotInstalled as error:
+        raise WrongSetup(f"model.estimator of pipeline.yaml: {error}") from error
     except Refused as error:
         raise WrongSetup(f"model.params of pipeline.yaml: {error}; mend or remove the parameter") from error
+    except ModelRefused as error:
+        raise WrongSetup(f"model.estimator of pipeline.yaml: {spec.model.estimator}: {error}") from error
     return recipe

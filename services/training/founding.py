@@ -63,7 +63,7 @@ class Founding:
     """
 
     def __init__(self, spec: Pipeline, store: Store, history: str, partitions: int, memory: int = MEMORY) -> None:
-        self._spec, self._fitter, self._saying = spec, Fitter(spec, store), Saying(spec.pipeline)
+        self._spec, self._fitter, self._saying = spec, Fitter(spec, store), Saying(spec.pipeline, keys=store.keys)
         self._archive = Archive(Segments(store, spec.pipeline, history), spec.drift.lateness)
         for partition in range(partitions):
             self._archive.begin(partition, 0, 0, None)
@@ -101,7 +101,7 @@ class Founding:
         cause = Cause(kind="first", id=f"{self._spec.pipeline}/first")
         taken = self._dataset()
         try:
-            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced())
+            made = self._fitter.fit(cause.id, taken.rows, self._reached, 1, Announced(self._saying.keys))
         except Refused as error:
             raise NoModel(str(error)) from error
         if not made.verdict.accepted:
@@ -116,7 +116,7 @@ class Founding:
         if taken is None or rows < least:
             mend = "give more of it, or lower training.min_rows"
             raise NoModel(f"the history has {rows} labelled rows, and a first fit takes {least}: {mend}")
-        if why := scarce(taken.rows):
+        if why := scarce(taken.rows, self._spec.target):
             raise NoModel(f"the history has {why}: give more of it")
         return taken
 

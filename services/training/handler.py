@@ -13,6 +13,7 @@ from runtime.announced import Announced
 from runtime.errors import Transient, WrongSetup
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
+from runtime.signing import Keys
 from runtime.stage import decode
 from runtime.store import Store
 from schemas.cloudevents import Form
@@ -21,7 +22,7 @@ from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.carrying import Carrying
 from services.training.datasets import MEMORY
-from services.training.domain.triggers import Budget, Trigger
+from services.training.domain.triggers import Budget, State, Trigger
 from services.training.domain.turns import Turns, wished
 from services.training.knowledge import MODELS, Knowledge
 from services.training.reading import checkpoint, wishes
@@ -44,9 +45,11 @@ class Training:
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
         memory: Bytes of the largest dataset.
+        trusted: Types that a model may hold besides those of the list.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters, or the budget is of a kind that is not supported yet.
+        WrongSetup: The estimator is not there or does not take the parameters, or the budget is of a kind that is not
+            supported yet.
     """
 
     inputs = (SEAT.topic,)
@@ -60,14 +63,15 @@ class Training:
         metrics: Metrics | None = None,
         form: Form = "structured",
         memory: int = MEMORY,
+        trusted: Sequence[str] = (),
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
-        self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics)
+        self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form, store.keys)
+        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted)
         composing = self._carrying.composing
         self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
         self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
-        self._known = Knowledge(spec, self._segments(None))
+        self._known = self._nothing()
 
     # --- taking and losing the lead -----------------------------------------------------------
 
@@ -75,14 +79,15 @@ class Training:
         """Take the lead: read the own checkpoint and write it with a higher epoch at once."""
         if place != SEAT:
             return []
-        self._known = Knowledge(self._spec, self._segments(None), state := checkpoint(log))
-        state.epoch = max(state.epoch, _announced(log).epoch) + 1
+        self._known = self._nothing(state := checkpoint(log))
+        state.epoch = max(state.epoch, _announced(log, self._store.keys).epoch) + 1
         return [self._saying.checkpoint(state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
         """Read what was announced and which episodes there were; rows are read again from where the window began."""
         partitions = log.partitions(EXAMPLES)
-        self._known = Knowledge(self._spec, self._segments(log), self._known.state, partitions, self._memory)
+        segments, keys = self._segments(log), self._store.keys
+        self._known = Knowledge(self._spec, segments, self._known.state, partitions, self._memory, keys, self._metrics)
         positions = self._known.read(log)
         self._metrics.lost.inc(self._known.lost)
         return positions
@@ -90,13 +95,17 @@ class Training:
     def forget(self, place: Place) -> None:
         """Let go of everything with the seat."""
         if place == SEAT:
-            self._known = Knowledge(self._spec, self._segments(None))
+            self._known = self._nothing()
 
     def tick(self, now: int) -> Sequence[Outgoing]:
         """Archive what is due by the broker's time; everything else runs on event time."""
         archive = self._known.archive
         self._metrics.unarchived.set(archive.keep_up(now) / 1000)
         return [self._carrying.checkpoint(self._known)] if archive.next != self._known.state.archived else ()
+
+    def _nothing(self, state: State | None = None) -> Knowledge:
+        """What is known before anything was read."""
+        return Knowledge(self._spec, self._segments(None), state, keys=self._store.keys, metrics=self._metrics)
 
     def _segments(self, log: LogReader | None) -> Segments:
         """Where this log's examples are archived; nowhere yet without a log."""
@@ -134,6 +143,7 @@ class Training:
             for message in (message for run in polled if run.topic == place.topic for message in run.messages):
                 fold(message)
         known.hear_judge()
+        known.hear_pool()
         for run, decoded in batches:
             for each, message in zip(decoded, run.messages, strict=True):
                 rows = known.take_rows(run.partition, each, message.timestamp)
@@ -226,8 +236,8 @@ class Training:
         return [said for each in waiting for said in quarantining.held_up(each, state, window, self._saying)]
 
 
-def _announced(log: LogReader) -> Announced:
-    announced = Announced()
+def _announced(log: LogReader, keys: Keys) -> Announced:
+    announced = Announced(keys)
     for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
         announced.take(message)
     return announced

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from runtime.announced import Announced
 from runtime.fold import passed
+from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Place
+from runtime.signing import Keys
 from runtime.stage import Decoded
 from schemas.pipeline import Pipeline
 from services.training.archive import Archive
@@ -41,6 +43,8 @@ class Knowledge:
         state: The checkpoint.
         partitions: Number of partitions of `examples`.
         memory: Bytes of the largest dataset.
+        keys: Whose announcements and weights are believed; by default nobody's.
+        metrics: Where others are counted.
 
     Attributes:
         state: What must not be forgotten.
@@ -62,13 +66,16 @@ class Knowledge:
         state: State | None = None,
         partitions: int = 0,
         memory: int = MEMORY,
+        keys: Keys | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._spec = spec
+        self._spec, self._keys, self._metrics = spec, keys or Keys(), metrics or Metrics()
         self.state = state or State()
         self.window = Window(tuple(spec.features), partitions, _recent(spec), spec.drift.lateness)
         self.archive = Archive(segments, spec.drift.lateness)
         self.datasets = Datasets(spec, self.window, self.archive, memory)
-        self.announced, self.episodes, self.judgement = Announced(), Episodes(), Judgement()
+        self.announced = Announced(self._keys, self._metrics)
+        self.episodes, self.judgement = Episodes(), Judgement()
         self.weighing = Weighing(spec)
         self.lost = 0
         self.decided: int | None = None
@@ -88,7 +95,7 @@ class Knowledge:
         self.hear_judge()
         if self.state.log != self.archive.segments.log:
             self.state.log, self.state.archived = self.archive.segments.log, {}
-        self.weighing = Weighing(self._spec, newest(log), self.announced.pool)
+        self.weighing = Weighing(self._spec, newest(log, self._keys, self._metrics), self.announced.pool)
         for partition in self.window.next:
             place = Place("examples", partition)
             positions[place] = self._begin(log, place)
@@ -118,6 +125,11 @@ class Knowledge:
         if self.window.judged is None:
             self.episodes.come(None)
 
+    def hear_pool(self) -> None:
+        """Take over the first pool where somebody else announced it: history gives one, too."""
+        if self.announced.pool is not None and not self.weighing.blend.members:
+            self.weighing.agree(self.announced.pool)
+
     def grow(self) -> None:
         """Note when the labelled rows had grown enough."""
         self.state.growth = growth.grown(self.state.growth, self.window)
@@ -133,9 +145,10 @@ class Knowledge:
         if missing := sorted(needed - set(message.batch.schema.names)):  # another definition of the pipeline wrote it
             logger.warning("examples_ignored", extra={"offset": message.offset, "missing": missing})
             return 0
+        before = self.window.passed(partition)
         fresh = self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
         rows = message.batch if fresh.all() else message.batch.filter(pa.array(fresh))
-        self.weighing.take(partition, message.offset, rows)
+        self.weighing.take(partition, message.offset, rows, before)
         return int(fresh.sum())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from runtime.ports import Outgoing
+from runtime.signing import Keys, signed
 from schemas import cloudevents
 from schemas.messages import Decision, Member, Message, Pool, Scalar, Step, moment
 from services.training.domain.triggers import State, Trigger
@@ -24,10 +25,15 @@ class Saying:
     Args:
         pipeline: Name of the pipeline.
         form: How its CloudEvents are laid into Kafka messages.
+        keys: Who signs announcements.
+
+    Attributes:
+        keys: The same.
     """
 
-    def __init__(self, pipeline: str, form: cloudevents.Form = "structured") -> None:
+    def __init__(self, pipeline: str, form: cloudevents.Form = "structured", keys: Keys | None = None) -> None:
         self._source, self._form = cloudevents.source_of(pipeline, SERVICE), form
+        self.keys = keys or Keys()
 
     def decision(
         self,
@@ -52,9 +58,9 @@ class Saying:
         return self._event("decisions", decision, f"{decision.id}@{at}", decision.subject, at)
 
     def announcement(self, said: Member | Pool, at: int) -> Outgoing:
-        """A member, or the pool, at an event time in milliseconds."""
+        """A member, or the pool, signed, at an event time in milliseconds."""
         name = said.key if isinstance(said, Member) else f"{said.key}/{said.version}"
-        return self._event("models", said, name, said.key, at)
+        return self._event("models", signed(self.keys, said), name, said.key, at)
 
     def _event(self, topic: str, message: Message, name: str, subject: str, at: int) -> Outgoing:
         value, headers = cloudevents.encode(

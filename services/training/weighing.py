@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runtime.metrics import Metrics
 from runtime.ports import LogReader
+from runtime.signing import Keys
 from runtime.weighed import WEIGHTS, Weighed, tail
 from schemas import batch as b
 from schemas.columns import completed
@@ -19,6 +21,8 @@ from services.training.domain.blend import Blend
 from services.training.domain.gate import Gate
 from services.training.domain.judged import Judged
 from services.training.domain.referee import Referee
+from services.training.domain.rows import times
+from services.training.domain.served import Served
 
 CADENCE = 100
 """Labels between two checkpoints."""
@@ -38,6 +42,7 @@ class Weighing:
     Attributes:
         blend: Members, weights, calibrator.
         referee: Champion and challengers; None under the strategy `blend`.
+        served: What the members' answers to the newest rows cost.
         covers: Partition of `examples`: offset of the last message that was folded.
     """
 
@@ -48,6 +53,7 @@ class Weighing:
             given = _own(pool, task)
         self.blend = Blend(task, given)
         self.referee = _referee(spec, task, given)
+        self.served = Served(spec.target)
         self._number = 0 if given is None else given.number
         self.covers = {} if given is None else dict(given.covers)
         self._labels = 0
@@ -77,16 +83,24 @@ class Weighing:
         for each in pool.members:
             referee.challenge(each)
 
-    def take(self, partition: int, offset: int, rows: pa.RecordBatch) -> None:
-        """Fold the new rows of a message; one that was folded before the checkpoint changes nothing."""
-        if offset <= self.covers.get(partition, -1):
-            return
-        self.covers[partition] = offset
+    def take(self, partition: int, offset: int, rows: pa.RecordBatch, passed: int) -> None:
+        """Fold the new rows of a message; one that was folded before the checkpoint changes nothing.
+
+        Args:
+            partition: Partition of `examples`.
+            offset: Place of the message.
+            rows: Its rows that are new.
+            passed: Time that its partition had passed before it.
+        """
         rows = completed(rows, dict(b.SCORED))
         if b.CORRECTION in rows.schema.names:
             rows = rows.filter(pc.invert(pc.fill_null(rows.column(b.CORRECTION), fill_value=False)))
         labels = rows.column(b.LABEL).to_numpy(zero_copy_only=False).astype(float)
         judged = Judged.of(rows.column(b.MEMBERS), rows.column(b.OUTPUTS), labels)
+        self.served.add(judged, np.maximum(times(rows), passed), times(rows))
+        if offset <= self.covers.get(partition, -1):
+            return
+        self.covers[partition] = offset
         if self.referee is not None:
             self.referee.fold(judged, self.blend.deviation)
         self.blend.fold(judged)
@@ -116,10 +130,10 @@ def _referee(spec: Pipeline, task: Task, given: Weights | None) -> Referee | Non
     return Referee(task, Gate(alpha, rows), given)
 
 
-def newest(log: LogReader) -> Weights | None:
-    """The newest checkpoint on the log."""
-    weighed = Weighed()
-    for message in log.read(WEIGHTS, tail(log), log.end(WEIGHTS)):
+def newest(log: LogReader, keys: Keys, metrics: Metrics) -> Weights | None:
+    """The newest checkpoint on the log that is believed."""
+    weighed = Weighed(keys, metrics)
+    for message in log.read(WEIGHTS, tail(log, keys), log.end(WEIGHTS)):
         weighed.take(message)
     return weighed.newest
 

@@ -141,6 +141,6 @@ def _before(wish: Wish, pool: Pool, known: Knowledge) -> Before:
 
 
 def _differs(before: Before, pool: Pool) -> bool:
-    """Whether going back to a composition changes anything but who watches."""
-    members = set(before.members) ^ set(pool.members)
-    return bool(members - {pool.anchor}) or (pool.strategy == "champion" and before.leader != pool.leader)
+    """Whether going back to a composition changes anything."""
+    leads = pool.strategy == "champion" and before.leader != pool.leader
+    return set(before.members) != set(pool.members) or leads

@@ -20,6 +20,7 @@ from headrace.loop import Loop, memory_broker
 from runtime.memory import VirtualClock
 from runtime.model import fetch, libraries, save
 from runtime.ports import Message, Outgoing, Place
+from runtime.signing import signed
 from runtime.store import Store
 from schemas import batch as b
 from schemas.cloudevents import encode
@@ -33,6 +34,8 @@ from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
+from services.training.domain.rows import BEGINNING, remembered
+from services.training.domain.taking import Taken
 
 PARTITIONS = 4
 CHUNK, SEED = 2_000, 5
@@ -138,12 +141,14 @@ def model(spec: Pipeline, store: Store, learned: Sequence[Portion]) -> Portion:
     """The announcement of a model that was fitted on the examples of some portions."""
     rows = undisturbed(spec, store, learned)
     made = fit(Recipe(spec.model.estimator, spec.model.params), rows, spec.feature_types, 1, spec.metric, None)
-    candidate = Candidate(1, Cause(kind="first", id="c1"), 1, rows, {0: (0, 1)}, made)
+    candidate = Candidate(
+        1, Cause(kind="first", id="c1"), 1, Taken(remembered(rows, tuple(spec.features), 0, 0, BEGINNING)), made
+    )
     manifest = manifest_of(spec, candidate, libraries())
     member = member_of(save(store, directory(manifest), made.estimator, made.warm_up, manifest), epoch=1)
     said = []
     for each in (member, pool_of(member, 1, 0, 60_000, 1)):
-        value, headers = encode(each, id=each.key, source="/headrace/storm/training")
+        value, headers = encode(signed(store.keys, each), id=each.key, source="/headrace/storm/training")
         said.append(Outgoing("models", 0, value, each.key.encode(), headers))
     return said
 
@@ -156,7 +161,7 @@ def undisturbed(spec: Pipeline, store: Store, sent: Sequence[Portion]) -> pa.Rec
         [
             ("ingestion", lambda metrics: Ingestion(spec, PARTITIONS, metrics)),
             ("features", lambda metrics: Features(spec, PARTITIONS, metrics)),
-            ("serving", lambda metrics: Serving(spec, load, metrics)),
+            ("serving", lambda metrics: Serving(spec, load, metrics, keys=store.keys)),
         ],
         spec,
         broker,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headrace.following import whole
 from headrace.local_kafka import LocalKafka
-from headrace.plans import SERVICES, plans
+from headrace.plans import SERVICES, pair, plans
 from headrace.rows import Input
 from headrace.sending import Sender, Sent, carrier, partitions
 from headrace.supervisor import Supervisor
@@ -76,6 +76,7 @@ def running(
         _make_labels(kafka.address, spec, label_partitions)
         bootstrap(kafka.address, spec, partitions=4, event_partitions=event_partitions)
         _say(kafka.address, spec, first)
+        pair(directory / "keys")
         children = plans(
             pipeline,
             kafka.address,
@@ -83,6 +84,7 @@ def running(
             instances=instances,
             data=directory / "data",
             artefacts=(directory / "artefacts").as_uri(),
+            keys=directory / "keys",
         )
         with (
             Supervisor(

@@ -18,7 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.plans import pair
 from headrace.sending import carrier
+from runtime.keys import private_key
+from runtime.signing import Keys
 from runtime.store import Store
 from schemas.pipeline import load
 from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, model, orders, portions, undisturbed
@@ -38,7 +41,7 @@ JOINERS, SERVINGS = ("features-1", "features-2", "features-3"), ("serving-1", "s
 def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
     pipeline = tmp_path / "pipeline.yaml"
     pipeline.write_text(PIPELINE)
-    spec, store = load(pipeline), Store((tmp_path / "artefacts").as_uri())
+    spec, store = load(pipeline), _store(tmp_path)
     stream = list(portions(orders(ROWS, STEP_MS, WAIT_MS)))
     announced = model(spec, store, stream[: LEARNED // CHUNK])
     expected = undisturbed(spec, store, [announced, *stream])
@@ -63,6 +66,12 @@ def test_examples_are_those_of_an_undisturbed_run(tmp_path: Path) -> None:
         print(f"{ROWS / took:.0f} rows/s over {took:.0f} s; {dict(storm.done)}; {_moves(system)}; {system.crashes}")
         assert sum(_moves(system).values()) > TURNS // 2, f"partitions hardly moved: {_moves(system)}"
     assert_same(found, expected, ROWS)
+
+
+def _store(directory: Path) -> Store:
+    pair(directory / "keys")
+    private = private_key(directory / "keys" / "signing.pem")
+    return Store((directory / "artefacts").as_uri(), Keys.of([private.public_key()], private))
 
 
 class Feeder(threading.Thread):

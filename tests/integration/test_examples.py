@@ -22,6 +22,7 @@ from runtime.bootstrap import bootstrap
 from runtime.kafka import KafkaCarrier, KafkaLog
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing, Place, Polled
+from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
@@ -91,7 +92,7 @@ def store(tmp_path: Path) -> str:
 @pytest.fixture
 def member(kafka: str, unique: str, store: str) -> Member:
     """A model in the store and on the log, and the pool that it leads."""
-    made = artefact(Store(store), spec().model_copy(update={"pipeline": unique}))
+    made = artefact(Store(store, keys_in_memory()), spec().model_copy(update={"pipeline": unique}))
     bootstrap(kafka, parse(template(unique)), partitions=1, event_partitions=2)
     publish(kafka, unique, made, pool(made))
     return made
@@ -204,7 +205,7 @@ def update(member: Member) -> str:
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.skops", "warmup.arrow"])
 def test_a_forged_file_is_named_and_ends_with_1(name: str, store: str, tmp_path: Path) -> None:
-    member = artefact(Store(store), spec())
+    member = artefact(Store(store, keys_in_memory()), spec())
     path = tmp_path / "artefacts" / member.uri / name
     value = bytearray(path.read_bytes())
     value[-1] ^= 1
@@ -215,7 +216,7 @@ def test_a_forged_file_is_named_and_ends_with_1(name: str, store: str, tmp_path:
 
 
 def test_a_missing_file_is_named_and_ends_with_1(store: str, tmp_path: Path) -> None:
-    member = artefact(Store(store), spec())
+    member = artefact(Store(store, keys_in_memory()), spec())
     (tmp_path / "artefacts" / member.uri / "model.skops").unlink()
     done = run(python("verify_model.py", store), update(member))
     assert (done.returncode, done.stderr) == (1, f"MISSING: {member.uri}/model.skops\n")

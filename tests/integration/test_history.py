@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 
 from headrace.bootstrap import announced
 from headrace.cli import run
+from headrace.plans import SIGNING, TRUSTED, pair
 from runtime.artefact import fetch_manifest
 from runtime.kafka import KafkaCarrier, KafkaLog
+from runtime.keys import private_key
 from runtime.model import fetch
 from runtime.ports import Outgoing, Place
+from runtime.signing import Keys
 from runtime.store import Store
 from runtime.worker import Worker
 from schemas import batch as b
@@ -62,7 +66,9 @@ class Rig:
         text = PIPELINE.replace("NAME", name)
         self.spec: Pipeline = parse(text)
         (folder / "pipeline.yaml").write_text(text)
-        self.store = Store(f"file://{folder}/artefacts")
+        pair(folder / "keys")
+        private = private_key(folder / "keys" / SIGNING)
+        self.store = Store(f"file://{folder}/artefacts", Keys.of([private.public_key()], private))
 
     def history(self, rows: int, name: str = "history.csv") -> str:
         """Rows of two shops, one a minute; what is good follows x."""
@@ -80,6 +86,11 @@ class Rig:
         frame.write_csv(self.folder / name)
         return str(self.folder / name)
 
+    def controller(self) -> Worker:
+        worker = Worker(Training(self.spec, self.store), KafkaCarrier(self.brokers, self.name, "training"))
+        worker.start()
+        return worker
+
     def run(self, *words: str) -> int:
         return run(["bootstrap", *words, "-p", str(self.folder / "pipeline.yaml"), "--brokers", self.brokers])
 
@@ -87,6 +98,8 @@ class Rig:
 @pytest.fixture
 def rig(kafka: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setenv("HEADRACE_ARTEFACTS", f"file://{tmp_path}/artefacts")
+    monkeypatch.setenv("HEADRACE_SIGNING_KEY", str(tmp_path / "keys" / SIGNING))
+    monkeypatch.setenv("HEADRACE_TRUSTED_KEYS", str(tmp_path / "keys" / TRUSTED))
     monkeypatch.setenv("HEADRACE_PARTITIONS", "2")
     return Rig(kafka, unique, tmp_path)
 
@@ -108,7 +121,7 @@ def test_the_first_model_comes_from_history_and_training_fits_no_other(
     assert (told["version"], told["rows"], told["cause"]["kind"]) == (1, ROWS, "first")
 
     with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
-        found = announced(log)
+        found = announced(log, rig.store.keys)
         assert found.pool is not None
         assert (found.pool.leader, found.pool.version, list(found.members)) == (1, 1, [1])
         dataset = fetch_manifest(rig.store, found.members[1]).dataset
@@ -120,8 +133,9 @@ def test_the_first_model_comes_from_history_and_training_fits_no_other(
         with pytest.raises(SegmentDamaged, match=dataset.log):
             remake(dataset, rig.name, rig.spec.feature_types, rig.store)
 
-        _train(rig, log)
-        assert list(announced(log).members) == [1]
+        worker = rig.controller()
+        train(rig, log, worker)
+        assert list(announced(log, rig.store.keys).members) == [1]
         assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
         place = Place("decisions", 0)
         said = [cloudevents.decode(each.value or b"").read(Decision) for each in log.read(place, 0, log.end(place))]
@@ -138,8 +152,8 @@ def _damage(rig: Rig, log: str) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
 
 
-def _train(rig: Rig, log: KafkaLog) -> None:
-    """Run a controller on as many labelled rows as a first fit takes, until it has decided."""
+def train(rig: Rig, log: KafkaLog, worker: Worker) -> None:
+    """Give a controller as many labelled rows as a first fit takes, and run it until it has decided."""
     rows = labelled(0, 500)
     rows = rows.append_column("x_mean", rows.column("z"))
     with contextlib.closing(KafkaCarrier(rig.brokers, rig.name, "test")) as way:
@@ -147,12 +161,29 @@ def _train(rig: Rig, log: KafkaLog) -> None:
             way.publish([Outgoing("examples", partition, b.encode(rows), None, passing(10_000 * STEP))])
             rows = rows.slice(0, 0)
         way.confirm()
-    worker = Worker(Training(rig.spec, rig.store), KafkaCarrier(rig.brokers, rig.name, "training"))
-    worker.start()
-    deadline = time.monotonic() + 60
-    while f"{rig.name}/first" not in checkpoint(log).done and time.monotonic() < deadline:
-        worker.step()
+    run_until(worker, lambda: f"{rig.name}/first" in checkpoint(log).done)
     worker._carrier.close()
+
+
+def run_until(worker: Worker, done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline
+        worker.step()
+
+
+def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
+    assert rig.run() == 0
+    worker = rig.controller()
+    with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
+        run_until(worker, lambda: checkpoint(log).epoch == 1)
+        assert rig.run(rig.history(ROWS)) == 0
+        train(rig, log, worker)
+        assert list(announced(log, rig.store.keys).members) == [1]
+        assert checkpoint(log).done[f"{rig.name}/first"] == "announced"
+        handler = worker._handler
+        assert isinstance(handler, Training)
+        assert list(handler._known.weighing.blend.members) == [1]
 
 
 @pytest.mark.parametrize(
@@ -170,4 +201,4 @@ def test_what_makes_no_model_is_refused_with_the_mend_and_nothing_is_announced(
     assert says in capsys.readouterr().err
     with contextlib.closing(KafkaLog(rig.brokers, rig.name, "test")) as log:
         if code == 1:
-            assert announced(log).newest is None
+            assert announced(log, rig.store.keys).newest is None

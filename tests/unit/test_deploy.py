@@ -16,7 +16,9 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus/prometheu
 ALERTS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))
 RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
-AROUND = {"kafka", "topics", "prometheus"}
+AROUND = {"kafka", "topics", "keys", "prometheus"}
+READERS = ("serving", "drift", "training")
+"""Who reads models, and so needs to know whose to take."""
 
 
 def service(name: str) -> dict[str, Any]:
@@ -45,9 +47,23 @@ def test_a_service_runs_its_module_with_no_rights_and_a_health_check(name: str) 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_waits_for_its_topics_and_drains_before_it_is_killed(name: str) -> None:
     found = service(name)
-    assert found["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+    needed = ("topics", "keys") if name in READERS else ("topics",)
+    assert found["depends_on"] == {each: {"condition": "service_completed_successfully"} for each in needed}
     assert int(found["stop_grace_period"].removesuffix("s")) > 10
     assert found["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_public_keys_are_for_readers_and_the_private_one_is_for_training_alone(name: str) -> None:
+    mounted = dict(volume.split(":", 1) for volume in service(name).get("volumes", []))
+    assert ("trusted" in mounted) == (name in READERS)
+    assert ("signing" in mounted) == (name == "training")
+    for place, variable in (("trusted", "HEADRACE_TRUSTED_KEYS="), ("signing", "HEADRACE_SIGNING_KEY=")):
+        if place in mounted:
+            path, mode = mounted[place].split(":")
+            assert mode == "ro"
+            assert f"{variable}{path}" in DOCKERFILE
+            assert path in " ".join(service("keys")["command"])
 
 
 def test_kafka_has_a_health_check_that_the_topics_wait_for() -> None:

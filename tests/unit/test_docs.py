@@ -9,10 +9,12 @@ import pytest
 from schemas.events import Reason, Rejection, event_decoder
 from schemas.pipeline import parse, template
 from schemas.sql_functions import FUNCTIONS
+from schemas.task import ESTIMATORS, METRICS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+TASKS = (ROOT / "docs/tasks.md").read_text("utf-8")
 FEATURES = (ROOT / "docs/features.md").read_text("utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -52,3 +54,14 @@ def test_operations_explains_every_event_that_a_service_logs() -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_the_page_on_tasks_shows_a_valid_pipeline_and_all_metrics_and_estimators() -> None:
+    assert parse(TASKS.split("```yaml\n")[1].split("```")[0]).metric == "mae"
+    for task, names in METRICS.items():
+        (row,) = re.findall(rf"^\| `{task}` \|.*$", TASKS, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row.rsplit("|", 2)[1]) == list(names)
+    for name in {each for names in ESTIMATORS.values() for each in names}:
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", TASKS, re.MULTILINE)
+        cells = [cell.strip() == "yes" for cell in row.split("|")[2:5]]
+        assert cells == [name in ESTIMATORS[task] for task in METRICS]

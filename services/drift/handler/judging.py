@@ -71,7 +71,7 @@ class Judge:
             self._families.resume(checkpoint.families)
         self._intake = Intake(partitions, drift.pane, self._families, self._reference, checkpoint.positions)
         self._sayings = Sayings(self._spec, self._form)
-        self._announced = Announced()
+        self._announced = Announced(self._references.keys, self._metrics)
 
     def restore(self, place: Place, log: LogReader) -> list[Outgoing]:  # noqa: ARG002 - there is one place
         """Take the lead: the newest checkpoint, from now on under an epoch above all that judges said."""

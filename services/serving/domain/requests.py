@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -139,15 +139,19 @@ def answers(events: Sequence[msgspec.Struct], outputs: Vector, spec: Pipeline) -
         outputs: What the pool says, shape (rows, K).
         spec: The pipeline.
     """
-    name, told = spec.events.id, _TOLD[spec.task](outputs, spec.target)
+    name, tell = spec.events.id, _TOLD[spec.task]
+    finite: npt.NDArray[np.bool_] = np.all(np.isfinite(outputs), axis=1)
     return [
-        {**({} if name is None else {"event_id": getattr(event, name)}), **each}
-        for event, each in zip(events, told, strict=True)
+        {
+            **({} if name is None else {"event_id": getattr(event, name)}),
+            **(tell(output, spec.target) if known else _NOTHING),
+        }
+        for event, output, known in zip(events, outputs.tolist(), finite.tolist(), strict=True)
     ]
 
 
 def told_by(members: Sequence[int], outputs: Vector) -> list[dict[str, dict[str, Any]]]:
-    """Each member's output for each event: a number, or K of them.
+    """Each member's output for each event: a number, or K of them; null where it gave no finite one.
 
     Args:
         members: Versions of the members.
@@ -157,20 +161,19 @@ def told_by(members: Sequence[int], outputs: Vector) -> list[dict[str, dict[str,
     return [{"outputs": dict(zip(map(str, members), row, strict=True))} for row in plain.tolist()]
 
 
-def _of_two(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:
-    negative, positive = target.classes
-    for output in outputs[:, 0].tolist():
-        yield {"value": positive if output >= THRESHOLD else negative, "probability": output}
+def _of_two(output: Sequence[float], target: Target) -> dict[str, Any]:
+    return {"value": target.classes[output[0] >= THRESHOLD], "probability": output[0]}
 
 
-def _of_several(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:
-    for likeliest, row in zip(outputs.argmax(axis=1).tolist(), outputs.tolist(), strict=True):
-        probabilities = dict(zip(target.names, row, strict=True))
-        yield {"value": target.names[likeliest], "probability": row[likeliest], "probabilities": probabilities}
+def _of_several(output: Sequence[float], target: Target) -> dict[str, Any]:
+    likeliest = max(range(len(output)), key=output.__getitem__)
+    probabilities = dict(zip(target.names, output, strict=True))
+    return {"value": target.names[likeliest], "probability": output[likeliest], "probabilities": probabilities}
 
 
-def _of_numbers(outputs: Vector, target: Target) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - one shape
-    return ({"value": output, "probability": None} for output in outputs[:, 0].tolist())
+def _of_number(output: Sequence[float], target: Target) -> dict[str, Any]:  # noqa: ARG001 - one shape
+    return {"value": output[0], "probability": None}
 
 
-_TOLD = {"binary": _of_two, "multiclass": _of_several, "regression": _of_numbers}
+_NOTHING = {"value": None, "probability": None}
+_TOLD = {"binary": _of_two, "multiclass": _of_several, "regression": _of_number}

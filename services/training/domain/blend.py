@@ -132,7 +132,7 @@ class Blend:
         awake = [self.members.index(run.members[place]) for place in known]
         told = opinions(self._task, run.outputs[:, known])
         path, labels = self._follow(awake, told, run.labels)
-        mixed = mixture(told, path)
+        mixed = _served(run.mixed, mixture(told, path))
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
         self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
@@ -157,6 +157,14 @@ class Blend:
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
             self._together[one, awake[index + 1 :]] += len(outputs)
+
+
+def _served(written: Floats | None, now: Floats) -> Floats:
+    """The mixtures that a calibrator learns from: as they were served, which weights of today would have done better.
+
+    Labels are late. Weights that know the labels between a row and its own flatter the mixture.
+    """
+    return now if written is None else np.where(np.isfinite(written), written, now)
 
 
 def _square(members: int, upper: Collection[float]) -> Floats:

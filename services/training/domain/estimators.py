@@ -47,6 +47,10 @@ class Refused(ValueError):
     """The estimator does not take these parameters or this dataset."""
 
 
+class NotInstalled(Refused):
+    """There is no such estimator here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a fit is made of.
@@ -106,18 +110,23 @@ class Recipe:
         Raises:
             Refused: The estimator says why, or its answers are no numbers.
         """
-        shape = Shape(len(matrix), matrix.shape[1], categories, self.target, seed)
+        shape, make = Shape(len(matrix), matrix.shape[1], categories, self.target, seed), self._maker()
         try:
-            estimator = self._maker()(self.params, shape)
+            estimator = make(self.params, shape)
             with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 estimator.fit(matrix, labels)
-                answers = answer(estimator, matrix[:PROBE_ROWS], self.target)
+                answers = self._answers(estimator, matrix[:PROBE_ROWS])
         except (ValueError, TypeError, AttributeError) as error:
             raise Refused(f"{self.estimator}: {str(error).splitlines()[0]}") from error
         if not np.isfinite(answers).all():
             raise Refused(f"{self.estimator}: it answers with what is no number; scale the features, or take another")
         return estimator, not any(issubclass(each.category, ConvergenceWarning) for each in said)
+
+    def _answers(self, estimator: Estimator, matrix: Matrix) -> Matrix:
+        if not (self.target.is_regression or hasattr(estimator, "predict_proba")):
+            raise ValueError("it gives no probabilities (predict_proba); change its parameters or take another")
+        return answer(estimator, matrix, self.target)
 
     def _maker(self) -> Maker:
         if self.estimator in _MAKERS:
@@ -129,7 +138,8 @@ class Recipe:
         """Fit a handful of made-up rows, so that wrong parameters show at the start; returns the fit.
 
         Raises:
-            Refused: The estimator cannot be imported, or does not know or take a parameter.
+            NotInstalled: The estimator cannot be imported.
+        Refused: The estimator does not know or take a parameter.
         """
         rows = max(PROBE_ROWS, PROBE_OF_CLASS * len(self.target.classes))
         numbers = np.linspace(-1.0, 1.0, rows).reshape(-1, 1)
@@ -154,16 +164,18 @@ def imported(name: str) -> Callable[..., Any]:
     """The class that `module:Class` names.
 
     Raises:
-        Refused: It is not installed, or is no estimator.
+        NotInstalled: It is not installed, or is no estimator.
     """
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         mend = "install its package where training and serving run, or write a name of the list"
-        raise Refused(f"{name} cannot be imported: {error}; {mend}") from error
+        raise NotInstalled(f"{name} cannot be imported: {error}; {mend}") from error
     if not (inspect.isclass(found) and hasattr(found, "fit") and hasattr(found, "get_params")):
-        raise Refused(f"{name} is no estimator: a class with fit, predict and get_params, as scikit-learn has them")
+        raise NotInstalled(
+            f"{name} is no estimator: a class with fit, predict and get_params, as scikit-learn has them"
+        )
     return found
 
 

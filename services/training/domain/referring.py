@@ -86,7 +86,7 @@ def reference(
     """
     truth = labels_of(held_out)
     losses, predictions = target.losses(outputs, truth), target.predictions(outputs)
-    labels = np.concatenate((labels_of(older), truth))
+    labels = np.concatenate((labels_of(older), truth)).astype(np.float64)
     told = target.names if target.task == "multiclass" else predictions
     bins = learn(older, features, told, losses, target.names or labels)
     parts = [

@@ -57,7 +57,10 @@ class Sample:
         return self._parts[0] if self._parts else None
 
     def _choose(self) -> None:
-        rows = once(pa.concat_batches(self._parts))
+        together = pa.concat_batches(self._parts)
+        self._parts.clear()  # memory holds no third copy
+        rows = once(together)
+        del together
         rest = max(0, rows.num_rows - self._newest)
         if rest > self._older:
             kept = least(rows.slice(0, rest), self._older, self._seed)

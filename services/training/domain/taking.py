@@ -62,11 +62,13 @@ class Cut:
         cutoff: Highest order.
         since: Least label time.
         quarantined: Bad data.
+        revised: Whether labels are corrected at all; else the log is read once, not twice.
     """
 
     cutoff: int
     since: int
     quarantined: tuple[Quarantine, ...]
+    revised: bool = True
 
     def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Those of a piece."""
@@ -86,7 +88,8 @@ def chosen(pieces: Pieces, features: Sequence[str], cut: Cut, selection: Selecti
     """
     if selection.newest is None:
         raise ValueError(f"a selection of {selection} rows has no bound in memory")
-    sample = _sampled(pieces, features, cut, Sample(selection.newest, selection.older, seed))
+    superseded = Superseded(_corrections(map(cut, pieces(()))) if cut.revised else ())
+    sample = _fill(Sample(selection.newest, selection.older, seed), superseded, map(cut, pieces(features)))
     if (rows := sample.rows()) is None:
         return None
     sampling = None
@@ -96,12 +99,9 @@ def chosen(pieces: Pieces, features: Sequence[str], cut: Cut, selection: Selecti
     return Taken(rows, bad, since=None if cut.since == BEGINNING else cut.since, sampling=sampling)
 
 
-def _sampled(
-    pieces: Pieces, features: Sequence[str], cut: Callable[[pa.RecordBatch], pa.RecordBatch], sample: Sample
-) -> Sample:
-    superseded = Superseded(_corrections(map(cut, pieces(()))))
-    for rows in pieces(features):
-        sample.add(superseded.without(cut(rows)))
+def _fill(sample: Sample, superseded: Superseded, pieces: Iterable[pa.RecordBatch]) -> Sample:
+    for rows in pieces:
+        sample.add(superseded.without(rows))
     return sample
 
 
@@ -123,7 +123,8 @@ def remake(dataset: Dataset, pieces: Pieces, features: Sequence[str]) -> pa.Reco
     """
     sampling = dataset.sampling
     sample = Sample(dataset.rows, 0, 0) if sampling is None else Sample(sampling.newest, sampling.older, sampling.seed)
-    return _sampled(pieces, features, lambda rows: _of(dataset, rows), sample).rows()
+    superseded = Superseded(_corrections(_of(dataset, rows) for rows in pieces(())))
+    return _fill(sample, superseded, (_of(dataset, rows) for rows in pieces(features))).rows()
 
 
 def _of(dataset: Dataset, rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -104,6 +104,7 @@ class Trigger:
         whole: It wants all labelled rows, not the newest ones alone.
         beside: It is made at the time of another fit.
         recall: Member that is to come back, so that no fit is needed; None for a fit.
+        asks: No fit is needed where a member knows the rows since `since`.
     """
 
     cause: Cause
@@ -114,6 +115,7 @@ class Trigger:
     whole: bool = False
     beside: bool = False
     recall: int | None = None
+    asks: bool = False
 
     @property
     def rests(self) -> bool:

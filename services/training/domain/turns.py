@@ -2,7 +2,7 @@
 
 | kind of an episode | fit |
 |---|---|
-| concept | on the rows since its probable start, when `drift.settle` of them are labelled |
+| concept | on the rows since its probable start, when `drift.settle` are labelled; none where a member knows them |
 | covariate, prediction, label | early: at once, on the window as labelled so far |
 | recurring | none: the member that knew this world comes back; early where nobody did |
 | bad_data, any other | none |
@@ -42,6 +42,7 @@ class Need:
         known: Event time at which it was certain.
         story: What is told when its fit begins; empty for nothing.
         recall: Member that is to come back; None for a fit.
+        asks: No fit is needed where a member knows the rows.
     """
 
     cause: Cause
@@ -50,6 +51,7 @@ class Need:
     known: int = BEGINNING
     story: str = ""
     recall: int | None = None
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Turns:
             ready = _ready(need, state, window)
             if ready is not None:
                 time = max(ready, need.known)
-                yield Trigger(need.cause, time, need.since, story=need.story, recall=need.recall)
+                yield Trigger(need.cause, time, need.since, story=need.story, recall=need.recall, asks=need.asks)
 
     def held_up(self, state: State, window: Window, episodes: Iterable[DriftEpisode]) -> Iterator[Trigger]:
         """The triggers that would have their rows, were it not for bad data."""
@@ -109,7 +111,7 @@ class Turns:
     def _of(self, episode: DriftEpisode) -> Iterator[Need]:
         cause, known = Cause(kind="drift", id=episode.id), epoch_ms(episode.detected_at)
         if episode.kind == "concept":
-            yield Need(cause, self.settle, epoch_ms(episode.estimated_start), known)
+            yield Need(cause, self.settle, epoch_ms(episode.estimated_start), known, asks=True)
         elif episode.kind in EARLY:
             recall = episode.recurs if episode.kind == "recurring" else None
             yield Need(cause, self.min_rows, known=known, story=_story(episode), recall=recall)

@@ -62,6 +62,10 @@ class Window:
         rows = min(self._passed.values()) - 1
         return min([rows, *(each - 1 for each in (self.judged, self.until) if each is not None)])
 
+    def passed(self, partition: int) -> int:
+        """Time that a partition has passed, less the lateness."""
+        return self._passed[partition]
+
     def begin(self, partition: int, offset: int, watermark: int | None) -> None:
         """Reading starts at an offset; the message before it has this watermark, None where there is none."""
         self.next[partition] = offset

@@ -74,7 +74,7 @@ def test_the_examples_of_event_and_label_are_valid(spec: Pipeline) -> None:
 
 
 def test_examples_of_a_binary_pipeline_show_their_headers() -> None:
-    found = json.loads(files(SHOP, "binary")["examples/prediction.v1.json"])
+    found = json.loads(files(SHOP, "binary")["examples/prediction.v2.json"])
     envelope = decode(found["value"].encode(), [(name, text.encode()) for name, text in found["headers"]])
     assert envelope.read(Prediction).id == envelope.id
     assert found["key"] == "customer-17"
@@ -183,6 +183,6 @@ def test_types_are_told_in_words() -> None:
     schema = schema_of(Prediction)
     told = {name: kind_of(part, schema) for name, part in schema["properties"].items()}
     assert told["probability"] == "number ≥ 0 ≤ 1 or null"
-    assert told["value"] == "boolean or text or null"
+    assert told["value"] == "boolean or text or number or null"
     assert told["time"] == "time, RFC 3339"
     assert told["source"] == "{partition: integer ≥ 0, position: integer ≥ 0, row: integer ≥ 0}"

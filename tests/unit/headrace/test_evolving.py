@@ -63,7 +63,7 @@ def services(spec: Pipeline, store: Store, broker: MemoryBroker) -> Loop:
         [
             ("ingestion", lambda metrics: Ingestion(spec, PARTITIONS, metrics)),
             ("features", lambda metrics: Features(spec, PARTITIONS, metrics)),
-            ("serving", lambda metrics: Serving(spec, load, metrics)),
+            ("serving", lambda metrics: Serving(spec, load, metrics, keys=store.keys)),
             ("drift", lambda metrics: Counter(spec, References(store), metrics)),
             ("drift-judge", lambda metrics: Judge(spec, References(store), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics)),

@@ -72,7 +72,7 @@ def test_validate_says_what_a_program_needs_as_one_object(tmp_path: Path, capsys
         ("amount / items", "amount / itms", "itms"),
         ("amount / items", "amount / / items", "amount_per_item"),
         ("horizon: 24h", "horizon: soon", "not a duration"),
-        ("task: binary", "task: regression", "not supported yet"),
+        ("type: boolean", "type: number", "a binary label is a boolean or category"),
     ],
 )
 def test_validate_names_line_and_mend_of_a_mistake(

@@ -50,7 +50,10 @@ def test_only_an_open_episode_of_bad_data_can_be_released() -> None:
             blocking(rig.stories, name)
 
 
-@pytest.mark.parametrize("command", [["release", "e1"], ["retrain"]])
+@pytest.mark.parametrize(
+    "command",
+    [["release", "e1"], ["retrain"], ["pin", "3"], ["evict", "3"], ["rollback"], ["freeze"], ["unfreeze"]],
+)
 def test_a_wish_needs_a_reason_and_a_broker(
     command: list[str], pipeline: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

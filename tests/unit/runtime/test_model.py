@@ -10,6 +10,7 @@ import skops.io
 from sklearn.preprocessing import FunctionTransformer
 
 from runtime.artefact import ModelRefused
+from runtime.bundle import sign_files
 from runtime.model import OUTPUT, fetch, load
 from runtime.store import Store
 from schemas import batch as b
@@ -106,6 +107,7 @@ def test_a_model_for_features_that_the_pipeline_does_not_compute_is_refused() ->
 def test_a_manifest_that_is_none_is_refused() -> None:
     store, member, _, _ = stored()
     store.put("models/x/manifest.json", b"{}")
+    store.put("models/x/model.sig", sign_files(store.keys, "x", {"manifest.json": sha256(b"{}")}) or b"")
     forged = member.model_copy(update={"uri": "models/x", "manifest_sha256": sha256(b"{}")})
     with pytest.raises(ModelRefused, match="is not a manifest"):
         fetch(store, forged, spec().feature_types)

@@ -82,7 +82,7 @@ def test_golden_files_fit_their_schemas_and_one_that_does_not_is_refused(tmp_pat
     committed = FOLDER / "asyncapi.json"
     assert judged(committed, FOLDER, GOLDEN).returncode == 0
     for name, ours, theirs in (
-        ("prediction.v1.json", '"probability":0.8125', '"probability":8'),
+        ("prediction.v2.json", '"probability":0.8125', '"probability":8'),
         ("dead-letter.v1.json", '"headrace-offset"', '"headrace-offside"'),
     ):
         text = (GOLDEN / name).read_text()

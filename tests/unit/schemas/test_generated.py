@@ -111,19 +111,19 @@ def test_the_generator_refuses_to_break_a_published_version_and_says_how_to_go_o
     before = {path.name: path.read_text() for path in published.iterdir()}
     with_model(monkeypatch, Renamed)
     (refusal,) = write(published, published / "golden")
-    assert "prediction.v1 $.chance" in refusal
-    assert "raise Renamed.schema_version to 2 and keep golden/prediction.v1.json" in refusal
+    assert "prediction.v2 $.chance" in refusal
+    assert "raise Renamed.schema_version to 3 and keep golden/prediction.v2.json" in refusal
     assert {path.name: path.read_text() for path in published.iterdir()} == before
 
 
 def test_a_new_version_may_break_and_the_old_files_stay(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Second(Renamed):
-        schema_version = 2
+    class Third(Renamed):
+        schema_version = 3
 
-    with_model(monkeypatch, Second)
+    with_model(monkeypatch, Third)
     monkeypatch.setattr(generate, "goldens", dict)
     assert write(published, published.parent / "golden") == []
-    assert {"prediction.v1.schema.json", "prediction.v2.schema.json"} <= {path.name for path in published.iterdir()}
+    assert {"prediction.v2.schema.json", "prediction.v3.schema.json"} <= {path.name for path in published.iterdir()}
 
 
 def test_a_published_message_cannot_disappear(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (spec.training.min_rows, spec.training.window) == (2_000, 20_000)
     assert spec.training.cooldown == 600_000
     assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
-    assert (spec.model.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
+    assert (spec.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
     assert (spec.strategy.name, spec.strategy.members) == ("blend", 1)
 
 
@@ -107,10 +107,7 @@ def test_defaults_are_those_of_the_design() -> None:
     ("old", "new"),
     [
         ("  mature: 0s", "  mature: 1h"),
-        ("task: binary", "task: multiclass"),
-        ("task: binary", "task: regression"),
         ("online: none", "online: hoeffding_adaptive_tree"),
-        ("estimator: hist_gradient_boosting", "estimator: 'package:Class'"),
         ("metric: log_loss", "metric: brier"),
         ("name: blend, members: 1", "name: champion, alpha: 0.05"),
         ("members: 1", "members: 6"),
@@ -144,7 +141,7 @@ def test_the_rows_of_a_fit_are_so_many_of_a_duration_all_or_mixed(text: str, mea
         ("entity: region", "entity: price", "'price' is a number; events.entity must be a text"),
         ("{type: timestamp}", "{type: timestamp, nullable: true}", "must always be there"),
         ("  time: known_at\n", "", "labels.time is required because events.time is given"),
-        ("type: boolean", "type: number", "a boolean or a category, not a number"),
+        ("type: boolean", "type: number", "a binary label is a boolean or category, not a number"),
         ("type: boolean", "type: category", "needs exactly two"),
         ("field: price_up", "field: event_id", "must be different fields"),
         ("absent: unlabelled", "absent: 0", "labels.absent: 0 is no value of the label: write `unlabelled`, or one of"),
@@ -272,7 +269,7 @@ def test_the_longest_window_holds_whole_panes_and_late_rows() -> None:
 
 def test_each_mistake_has_its_own_line() -> None:
     with pytest.raises(PipelineError) as caught:
-        parse(WHOLE.replace("task: binary", "task: regression").replace("24h", "x"))
+        parse(WHOLE.replace("task: binary", "task: forecast").replace("24h", "x"))
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["2", str(line_of("horizon"))]
 
 
@@ -378,3 +375,62 @@ def test_other_texts_are_no_durations(text: object) -> None:
 def test_other_texts_are_no_rates(text: object) -> None:
     with pytest.raises(ValueError, match=r"rate|duration|longer"):
         rate(text)
+
+
+OF_CLASSES = WHOLE.replace("task: binary", "task: multiclass").replace(
+    "type: boolean", "type: category\n  values: [down, same, up]"
+)
+OF_NUMBERS = (
+    WHOLE.replace("task: binary", "task: regression")
+    .replace("type: boolean", "type: number")
+    .replace("log_loss", "mae")
+)
+
+
+def test_several_classes_are_in_the_order_of_the_file_and_a_number_has_none() -> None:
+    several, number = parse(OF_CLASSES), parse(OF_NUMBERS)
+    assert (several.classes, several.target.width, several.metric) == (("down", "same", "up"), 3, "log_loss")
+    assert (number.classes, number.target.width, number.metric) == ((), 1, "mae")
+    assert parse(OF_NUMBERS.replace("  metric: mae\n", "")).metric == "rmse"
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "says"),
+    [
+        (OF_CLASSES, "type: category\n", "type: number\n", "a multiclass label is a category, not a number"),
+        (OF_CLASSES, "[down, same, up]", "[down, up]", "name the classes, 3 or more"),
+        (OF_CLASSES, "[down, same, up]", "[down, up, up]", "each once"),
+        (
+            OF_CLASSES,
+            "metric: log_loss",
+            "metric: rmse",
+            "rmse is no metric of multiclass: write one of log_loss, accuracy",
+        ),
+        (OF_CLASSES, "hist_gradient_boosting", "ridge", "ridge does not do multiclass"),
+        (OF_CLASSES, "extract(hour from observed_at)", "{mean: label, over: 24h}", "ask its count or since"),
+        (OF_CLASSES, "absent: unlabelled", "absent: other", "one of down, same, up"),
+        (OF_NUMBERS, "type: number\n", "type: category\n", "a regression label is a number or integer"),
+        (OF_NUMBERS, "metric: mae", "metric: accuracy", "accuracy is no metric of regression"),
+        (OF_NUMBERS, "hist_gradient_boosting", "logistic_regression", "logistic_regression does not do regression"),
+        (OF_NUMBERS, "absent: unlabelled", "absent: true", "write `unlabelled`, or a number"),
+        (OF_NUMBERS, "hist_gradient_boosting", "forest", "'forest' is no estimator: write one of"),
+    ],
+)
+def test_what_does_not_go_with_the_task_is_refused_with_the_mend(text: str, old: str, new: str, says: str) -> None:
+    assert old in text
+    with pytest.raises(PipelineError) as caught:
+        parse(text.replace(old, new, 1))
+    assert says in str(caught.value)
+
+
+def test_an_absent_label_is_the_classes_index_or_the_value() -> None:
+    assert parse(OF_CLASSES.replace("absent: unlabelled", "absent: up")).absent_label == 2
+    assert parse(OF_NUMBERS.replace("absent: unlabelled", "absent: 0")).absent_label == 0.0
+    assert parse(OF_NUMBERS).absent_label is None
+
+
+def test_an_estimator_of_another_package_is_named_by_module_and_class() -> None:
+    assert (
+        parse(OF_NUMBERS.replace("hist_gradient_boosting", "package.part:Class")).model.estimator
+        == "package.part:Class"
+    )

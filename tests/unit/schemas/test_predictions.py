@@ -14,6 +14,12 @@ from schemas.task import THRESHOLD
 
 SHOP = parse(template("shop"))
 UP_DOWN = parse(template("power").replace("type: boolean", "type: category\n  values: ['DOWN \"', UP]"))
+SEVERAL = parse(
+    template("power")
+    .replace("task: binary", "task: multiclass")
+    .replace("boolean", "category\n  values: [a, 'b \"', c]")
+)
+NUMBER = parse(template("power").replace("task: binary", "task: regression").replace("type: boolean", "type: number"))
 FORMS: tuple[Form, ...] = ("structured", "binary")
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "_event_id": pl.String,
@@ -109,3 +115,29 @@ def test_the_value_is_the_likelier_class() -> None:
     assert one(_prediction=0.49).value == 'DOWN "'
     assert one(_prediction=0.5).value == "UP"
     assert one(_time=1_700_000_000_123).time == moment(1_700_000_000_123)
+
+
+PROBABILITIES = st.none() | st.lists(st.floats(0, 1), min_size=3, max_size=3)
+
+
+@given(ROWS, PROBABILITIES, st.integers(1, 9))
+def test_of_several_classes_each_has_its_probability(row: dict[str, Any], given: list[float] | None, pool: int) -> None:
+    place = None if given is None else max(range(3), key=given.__getitem__)
+    row = {**row, "_prediction": place, "_probabilities": given, "_pool": None if given is None else pool}
+    frame = pl.DataFrame([row], schema={**SCHEMA, "_probabilities": pl.List(pl.Float64)})
+    said = decode(Predictions(SEVERAL).encode(frame)[1][0]).read(Prediction)
+    assert said.reason == (NO_MODEL if place is None else None)
+    if given is None or place is None:
+        assert (said.value, said.probability, said.probabilities) == (None, None, None)
+    else:
+        assert said.value == SEVERAL.classes[place]
+        assert said.probability == given[place]
+        assert said.probabilities == dict(zip(("a", 'b "', "c"), given, strict=True))
+
+
+@given(ROWS, st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_told_as_it_is(row: dict[str, Any], value: float) -> None:
+    frame = pl.DataFrame([{**row, "_prediction": value, "_pool": 1}], schema=SCHEMA)
+    said = decode(Predictions(NUMBER).encode(frame)[1][0]).read(Prediction)
+    assert (said.value, said.probability, said.reason) == (value, None, None)
+    assert isinstance(said.value, float)

@@ -6,6 +6,7 @@ from runtime.announced import Announced
 from runtime.memory import MemoryBroker, MemoryLog
 from runtime.ports import Outgoing, Place, Stored
 from runtime.settings import ServiceSettings
+from runtime.signing import keys_in_memory, signed
 from schemas.cloudevents import Form, decode
 from schemas.messages import Cause, Decision, DriftEpisode, Member, Pool
 from schemas.pipeline import parse, template
@@ -47,11 +48,12 @@ def test_the_form_is_a_setting_of_every_service(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("form", ["structured", "binary"])
 def test_announcements_are_folded_in_either_form(form: Form) -> None:
-    saying, announced = Saying("shop", form), Announced()
+    keys = keys_in_memory()
+    saying, announced = Saying("shop", form, keys), Announced(keys)
     for said in (MEMBER, POOL):
         message = stored(saying.announcement(said, 1_700_000_000_000))
         assert message.value
-        assert announced.take(message) == said
+        assert announced.take(message) == signed(keys, said)
         assert ("ce_id" in dict(message.headers)) == (form == "binary")
 
 

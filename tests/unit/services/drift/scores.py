@@ -8,7 +8,9 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
+from runtime.bundle import SIGNATURE, sign_files
 from runtime.ports import Place
+from runtime.signing import keys_in_memory, signed
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.artefact import MANIFEST, Dataset, File, Manifest, sha256
@@ -101,7 +103,10 @@ def members(version: int, files: Mapping[str, bytes] | None = None) -> tuple[Mem
         digest="0" * 64, pipeline_digest="p", features=("x", "colour"), trained_through={}, rows=1,
         metrics={}, cause=Cause(kind="first", id="c"), epoch=1,
     )  # fmt: skip
-    return member, {**files, MANIFEST: manifest}
+    digests = {name: sha256(value) for name, value in {**files, MANIFEST: manifest}.items()}
+    signature = sign_files(keys_in_memory(), str(version), digests)
+    assert signature is not None
+    return member, {**files, MANIFEST: manifest, SIGNATURE: signature}
 
 
 def announce(
@@ -116,7 +121,9 @@ def announce(
         member, made = members(version, {} if version in without else files)
         for name, value in made.items() if stored else ():
             drift.store.put(f"{member.uri}/{name}", value)
-        value, headers = cloudevents.encode(member, id=member.key, source="/headrace/shop/training")
+        value, headers = cloudevents.encode(
+            signed(keys_in_memory(), member), id=member.key, source="/headrace/shop/training"
+        )
         drift.broker.append(Place("models", 0), value, member.key.encode(), headers)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runtime.errors import HoleFound, WrongSetup
 from runtime.memory import MemoryLog
 from runtime.ports import Message, Place
+from runtime.signing import signed
 from schemas import batch as b
 from schemas import cloudevents
 from schemas.messages import Decision, DriftEpisode, Pool
@@ -210,7 +211,7 @@ def announce(drift: Drift, anchor: int, epoch: int) -> None:
         model="shop", version=2, members=(1, 2), leader=2, anchor=anchor, reference_pane=0,
         weights={1: 0.5, 2: 0.5}, strategy="blend", epoch=epoch,
     )  # fmt: skip
-    value, headers = cloudevents.encode(pool, id="shop/2", source="/headrace/shop/training")
+    value, headers = cloudevents.encode(signed(drift.store.keys, pool), id="shop/2", source="/headrace/shop/training")
     drift.broker.append(Place("models", 0), value, pool.key.encode(), headers)
 
 

@@ -106,11 +106,11 @@ def test_a_missing_pane_shows() -> None:
     assert not lane.follows(10)
 
 
-def test_joined_rows_are_counted_by_panes_with_the_bins_of_the_newest_member_so_far() -> None:
+def test_joined_rows_are_counted_by_panes_with_the_bins_of_the_newest_anchor_so_far() -> None:
     losses = np.linspace(0.01, 3, 160)
     rows = pa.RecordBatch.from_pydict({"x": np.arange(160.0)})
     bins = learn(rows, {"x": "number"}, None, losses, ("no", "yes"))
-    old, new = ((1, 0.9),), ((1, 0.2), (2, 0.6))
+    old, new = ((1, 0.9),), ((2, 0.6), (1, 0.2))
     batch, *_ = counts(
         (0, 3), Row(1, 100, old), Row(2, 200, old, 0, 1), Row(3, 1_100, old), Row(4, 1_200, new), Row(5, 3_300, old)
     )

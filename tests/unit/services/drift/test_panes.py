@@ -65,4 +65,4 @@ def test_a_row_that_was_added_twice_is_counted_once_and_rows_come_in_order() -> 
     closed = panes.close(1_000)
     assert closed is not None
     found = [(row["_source"], row["_position"], row["member"]) for row in closed[1].to_pylist()]
-    assert found == [(0, 9, 1), (0, 2, 1), (0, 2, 2), (0, 3, 1), (1, 7, 1)]
+    assert found == [(0, 9, 1), (0, 2, 2), (0, 3, 1), (1, 7, 1)]

@@ -1,4 +1,4 @@
-"""Scored rows: counted with the bins of their newest member, the same however they are cut, polled and killed."""
+"""Scored rows: counted with the bins of their anchor, the same however they are cut, polled and killed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,6 @@ from tests.unit.services.drift.scores import (
     reached,
     repeats,
     say,
-    scores,
     told,
 )
 from tests.unit.services.drift.stream import FAR, CrashError, Drift, Row, crash_at, leave, spec
@@ -55,8 +54,8 @@ def run(said: Said) -> list[PaneCounts]:
 # --- what is counted --------------------------------------------------------------------------
 
 
-def test_a_row_counts_in_the_bins_of_the_newest_member_that_it_carries() -> None:
-    rows = [Score(0, 100, x=1.0, members=(1, 2)), Score(1, 200, x=1.5, members=(2, 1)), Score(2, 300, x=None)]
+def test_a_row_counts_in_the_bins_of_its_anchor_the_first_member_that_it_carries() -> None:
+    rows = [Score(0, 100, x=1.0, members=(2, 1)), Score(1, 200, x=1.5, members=(2, 3)), Score(2, 300, x=None)]
     (found,) = run([(rows, 100, []), ([], FAR, [])])
     assert (found.pane, found.anchor, found.sources) == (0, 2, (0,))
     bins = bins_of(2)
@@ -64,14 +63,6 @@ def test_a_row_counts_in_the_bins_of_the_newest_member_that_it_carries() -> None
     (outputs,) = found.counts[:, bins.part(PREDICTION, "numeric")]
     expected = bins.count({PREDICTION: np.array([0.2, 0.2])}, np.zeros(2, np.int64), 1)
     assert outputs.tolist() == expected[0, bins.part(PREDICTION, "numeric")].tolist()
-
-
-def test_the_newest_member_is_found_wherever_it_stands_and_no_pool_is_none() -> None:
-    rows = [Score(0, 0, members=(3, 1)), Score(1, 0, members=None), Score(2, 0, members=(1, 2, 7)), Score(3, 0)]
-    member, output = scorers(scores(rows))
-    assert member.tolist() == [3, 0, 7, 1]
-    np.testing.assert_allclose(output, [0.3, np.nan, 0.7, 0.1])
-    assert [each.shape for each in scorers(scores([]))] == [(0,), (0,)]
 
 
 def test_what_no_pool_scored_counts_at_the_door_alone() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from runtime.memory import MemoryBroker, MemoryCarrier
-from runtime.model import fetch, libraries, save
+from runtime.model import Model, fetch, libraries, save
 from runtime.ports import Message, Place
+from runtime.signing import signed
 from runtime.store import Store
 from runtime.weighed import outgoing
 from runtime.worker import Worker
@@ -23,7 +26,7 @@ from services.serving.handler import Serving
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of, pool_of
 from services.training.domain.estimators import Recipe
 from services.training.domain.fitting import fit
-from services.training.domain.rows import remembered
+from services.training.domain.rows import BEGINNING, remembered
 from services.training.domain.taking import Taken
 from tests.unit.services.training.loop import labelled, spec
 
@@ -32,15 +35,26 @@ T = TypeVar("T", bound=Said)
 __all__ = ["Loop", "artefact", "features", "pool", "spec"]
 
 
-def artefact(store: Store, pipeline: Pipeline, version: int = 1, *, turned: bool = False) -> Member:
+def place(rows: pa.RecordBatch, pipeline: Pipeline) -> pa.RecordBatch:
+    """Rows as training remembers them, from one message."""
+    return remembered(rows, tuple(pipeline.features), 0, 0, BEGINNING)
+
+
+def artefact(
+    store: Store,
+    pipeline: Pipeline,
+    version: int = 1,
+    *,
+    turned: bool = False,
+    others: Mapping[str, bytes] = MappingProxyType({}),
+) -> Member:
     """A real model in the store, and its announcement."""
     rows = labelled(0, 200, turned=turned)
-    placed = remembered(rows, list(pipeline.features), 0, 0, 0)
     recipe = Recipe(pipeline.model.estimator, pipeline.model.params)
     made = fit(recipe, rows, pipeline.feature_types, 1, "log_loss", None)
-    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(placed), made)
+    candidate = Candidate(version, Cause(kind="first", id=f"c{version}"), 1, Taken(place(rows, pipeline)), made)
     manifest = manifest_of(pipeline, candidate, libraries())
-    stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
+    stored = save(store, directory(manifest), made.estimator, made.warm_up, manifest, others)
     return member_of(stored, epoch=1)
 
 
@@ -69,7 +83,10 @@ class Loop:
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
-        return Serving(self.spec, lambda member: fetch(self.store, member, self.spec.feature_types), form=self.form)
+        def load(member: Member) -> Model:
+            return fetch(self.store, member, self.spec.feature_types)
+
+        return Serving(self.spec, load, form=self.form, keys=self.store.keys)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:
@@ -93,7 +110,7 @@ class Loop:
         self.written[partition] += 1
 
     def say(self, *messages: Member | Pool) -> None:
-        for said in messages:
+        for said in (signed(self.store.keys, each) for each in messages):
             value, headers = cloudevents.encode(said, id=said.key, source="/headrace/shop/training", form=self.form)
             self.broker.append(Place("models", 0), value, said.key.encode(), headers)
 
@@ -103,7 +120,7 @@ class Loop:
         return member
 
     def weigh(self, weights: Weights) -> None:
-        told = outgoing(weights)
+        told = outgoing(weights, self.store.keys)
         self.broker.append(Place(told.topic, told.partition), told.value, told.key)
 
     def log(self, topic: str, partition: int = 0) -> list[Message]:

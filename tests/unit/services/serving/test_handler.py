@@ -184,7 +184,7 @@ def test_a_store_that_is_away_is_waited_for_before_anything_changes() -> None:
     served = loop.handler.pool
     assert served is not None
     loaded = served.models[1]
-    handler = Serving(loop.spec, flaky)  # type: ignore[arg-type]
+    handler = Serving(loop.spec, flaky, keys=loop.store.keys)  # type: ignore[arg-type]
     worker = loop.start()
     worker._handler = handler
     worker._clock.sleep = lambda seconds: None  # type: ignore[method-assign]  # noqa: ARG005

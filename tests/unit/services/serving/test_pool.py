@@ -17,10 +17,10 @@ from tests.unit.services.serving.loop import Loop, artefact, features, pool
 
 def two(loop: Loop, version: int = 2, **changed: Any) -> Pool:
     """Members 1 and 2 think the opposite; the pool of both."""
-    for number, turned in ((1, False), (2, True)):
-        loop.say(member := artefact(loop.store, loop.spec, number, turned=turned))
+    members = [artefact(loop.store, loop.spec, number, turned=number == 2) for number in (1, 2)]
+    loop.say(*members)
     both = {"members": (1, 2), "anchor": 1, "leader": 1, "weights": {1: 0.75, 2: 0.25}}
-    said = Pool.model_validate(pool(member, version).model_dump() | both | changed)
+    said = Pool.model_validate(pool(members[1], version).model_dump() | both | changed)
     loop.say(said)
     return said
 

@@ -50,7 +50,7 @@ def spec(
     params: str = "{}",
     fits: str = "5 per 1d",
     window: str = "400",
-    seats: int = 1,
+    seats: int | str = 1,
 ) -> Pipeline:
     text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", params).replace("FITS", fits)
     return parse(text.replace("WINDOW", window).replace("SEATS", str(seats)))

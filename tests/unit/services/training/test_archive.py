@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import Transient
+from runtime.signing import keys_in_memory
 from runtime.stage import Decoded
 from runtime.store import Store
 from schemas import batch as b
@@ -110,6 +111,7 @@ def test_the_same_messages_make_the_same_object() -> None:
 
 def test_overlapping_segments_of_two_leaders_are_read_once() -> None:
     store = Store("memory://")
+    made = archive(store)
     for cuts in ((2, 7), (1, 4, 9), (9,)):
         made = archive(store)
         for offset in range(10):
@@ -122,7 +124,7 @@ def test_overlapping_segments_of_two_leaders_are_read_once() -> None:
 
 @pytest.mark.parametrize("byte", [3, 1_000, -2])
 def test_a_changed_byte_is_found_and_the_segment_named(byte: int, tmp_path: Path) -> None:
-    store = Store(f"file://{tmp_path}")
+    store = Store(f"file://{tmp_path}", keys_in_memory())
     made = archive(store)
     made.add(0, message(0, labelled(0, 100), 0), timestamp=0)
     made.write()

@@ -299,3 +299,18 @@ def loss(task: Task, answers: Floats, labels: Floats) -> float:
         else answers[np.arange(len(labels)), labels.astype(int)]
     )
     return float(-np.log(right).mean())
+
+
+def test_the_calibrator_learns_from_mixtures_as_they_were_served() -> None:
+    judged = stream("binary", 3, rows=300)
+    wrong = 1 - 2 * judged.labels[:, None]
+    written = Judged(judged.offsets, judged.members, judged.outputs, judged.labels, None, wrong)
+    unwritten = Judged(judged.offsets, judged.members, judged.outputs, judged.labels, None, wrong * math.nan)
+    bare = Judged(judged.offsets, judged.members, judged.outputs, judged.labels)
+    one, other, third = pool("binary"), pool("binary"), pool("binary")
+    one.fold(written)
+    other.fold(unwritten)
+    third.fold(bare)
+    assert said(one).calibrator.parameters[0] < 0 < said(other).calibrator.parameters[0]
+    assert said(third) == said(other)
+    assert said(one).log_weights == said(other).log_weights

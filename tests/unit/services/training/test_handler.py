@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import Transient, WrongSetup
 from runtime.ports import Place
+from runtime.signing import keys_in_memory, signed
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
@@ -280,15 +281,6 @@ def test_a_wish_to_retrain_makes_a_fit_now_and_only_once() -> None:
     assert causes.count(("operator", "w1")) + loop.steps().count(("w1", "rejected")) == 1
 
 
-def test_other_wishes_are_refused_with_a_reason() -> None:
-    loop = Loop()
-    loop.start()
-    loop.wish("w1", "pin")
-    loop.run()
-    assert loop.steps() == [("w1", "refused")]
-    assert "not supported yet" in loop.decisions()[0].reason
-
-
 def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
     loop = Loop()
     loop.start()
@@ -298,7 +290,7 @@ def test_what_is_no_wish_goes_to_the_dead_letters() -> None:
 
 
 def test_a_store_that_is_away_is_waited_for_and_the_fit_is_not_lost(tmp_path: Path) -> None:
-    loop = Loop(store=Store(f"file://{tmp_path}"))
+    loop = Loop(store=Store(f"file://{tmp_path}", keys_in_memory()))
     (tmp_path / "models").write_text("in the way")
     worker = loop.start()
     clock = worker._clock
@@ -340,10 +332,10 @@ class Away(Store):
 
     away = False
 
-    def put(self, path: str, value: bytes) -> bytes:
+    def replace(self, path: str, value: bytes) -> None:
         if self.away:
             raise Transient("the store is away")
-        return super().put(path, value)
+        super().replace(path, value)
 
 
 def test_a_wish_that_was_taken_and_committed_survives_a_kill_before_its_fit() -> None:
@@ -372,7 +364,9 @@ def test_a_new_leader_outranks_all_who_announced_even_where_the_checkpoint_is_go
     loop.start()
     first_fit(loop)
     member = loop.members()[-1].model_copy(update={"epoch": 7})
-    value, headers = cloudevents.encode(member, id=member.key, source="/headrace/shop/training")
+    value, headers = cloudevents.encode(
+        signed(loop.store.keys, member), id=member.key, source="/headrace/shop/training"
+    )
     loop.broker.append(Place("models", 0), value, member.key.encode(), headers)
     loop.start()
     loop.run()

@@ -39,8 +39,7 @@ def answered(rows: pa.RecordBatch, outputs: dict[int, float]) -> pa.RecordBatch:
 
 
 def checkpoints(loop: Loop) -> list[Weights]:
-    found = [read(each) for each in loop.log("weights")]
-    return [each for each in found if each is not None]
+    return [read(each, loop.store.keys) for each in loop.log("weights")]
 
 
 def shares(weights: Weights) -> dict[int, float]:

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from runtime.bundle import SIGNATURE
 from runtime.model import fetch
 from runtime.references import fetch_reference
 from runtime.store import NotStored, Store
@@ -11,10 +12,11 @@ from schemas import batch as b
 from schemas.artefact import MANIFEST, Manifest
 from schemas.bins import LABEL, LOSS, PREDICTION, Kind
 from schemas.reference import HOUR, REFERENCE, Reference
-from schemas.task import log_losses
+from schemas.task import Target, log_losses
 from services.training.domain.referring import Calendar, reference
 from tests.unit.services.training.loop import FAR, STEP, Loop, labelled, spec
 
+TARGET = Target("binary", ("bad", "good"))
 TYPES = {"x": "number", "z": "number", "colour": "category"}
 PANE = 10 * STEP
 
@@ -34,7 +36,7 @@ def of(count: int = 1_000, delay: int = 0, calendar: Calendar | None = None, ste
     older, held_out = dataset.slice(0, count * 4 // 5), dataset.slice(count * 4 // 5)
     outputs = np.random.default_rng(1).random(held_out.num_rows)
     calendar = calendar or Calendar(PANE)
-    return reference(older, held_out, outputs, TYPES, ("bad", "good"), calendar)  # type: ignore[arg-type]
+    return reference(older, held_out, outputs, TYPES, TARGET, calendar)  # type: ignore[arg-type]
 
 
 def part(of: Reference, name: str, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +122,7 @@ def test_an_all_null_and_a_constant_feature_are_no_obstacle() -> None:
     dataset = dataset.set_column(dataset.schema.get_field_index("x"), "x", pa.nulls(500, pa.float64()))
     dataset = dataset.set_column(dataset.schema.get_field_index("z"), "z", pa.array(np.ones(500)))
     outputs = np.full(100, 0.5)
-    found = reference(dataset.slice(0, 400), dataset.slice(400), outputs, TYPES, ("bad", "good"), Calendar(PANE))  # type: ignore[arg-type]
+    found = reference(dataset.slice(0, 400), dataset.slice(400), outputs, TYPES, TARGET, Calendar(PANE))  # type: ignore[arg-type]
     assert part(found, "x", "numeric")[0][0, -1] == part(found, "z", "numeric")[0].sum() == 400
 
 
@@ -150,7 +152,7 @@ def test_a_model_answers_without_its_reference() -> None:
     loop.start()
     loop.run()
     (member,) = loop.members()
-    for name in (MANIFEST, "model.skops", "warmup.arrow"):
+    for name in (MANIFEST, SIGNATURE, "model.skops", "warmup.arrow"):
         store.put(f"{member.uri}/{name}", loop.store.get(f"{member.uri}/{name}"))
     assert fetch(store, member, spec().feature_types).version == 1
     with pytest.raises(NotStored, match=REFERENCE):

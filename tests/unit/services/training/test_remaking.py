@@ -12,6 +12,7 @@ from runtime.errors import Transient
 from runtime.memory import MemoryLog
 from runtime.metrics import Metrics
 from runtime.ports import Place, Polled
+from runtime.signing import keys_in_memory
 from runtime.stage import Decoded
 from runtime.store import Store
 from schemas import batch as b
@@ -90,7 +91,7 @@ def test_a_changed_manifest_is_found(changed: dict[str, object], monkeypatch: py
 def test_a_changed_byte_in_a_segment_of_a_dataset_is_found_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, dataset = fitted(Store(f"file://{tmp_path}"), 20_000, monkeypatch)
+    loop, dataset = fitted(Store(f"file://{tmp_path}", keys_in_memory()), 20_000, monkeypatch)
     for path in loop.store.names("archive"):
         file = tmp_path / path
         value = file.read_bytes()

@@ -1,0 +1,187 @@
+"""Every estimator of the list does its tasks on rows with holes and categories; those of other packages are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import BayesianRidge
+
+from runtime.errors import WrongSetup
+from runtime.model import load as load_model
+from runtime.model import save
+from runtime.store import Store
+from schemas import batch as b
+from schemas.artefact import MODEL, WARMUP, Manifest
+from schemas.messages import Cause
+from schemas.pipeline import Pipeline, parse
+from schemas.task import BINARY, ESTIMATORS, Target
+from services.training.domain.announcements import Candidate, directory, manifest_of
+from services.training.domain.check import judge, losses
+from services.training.domain.estimators import NotInstalled, Recipe, Refused
+from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
+from services.training.domain.rows import content_digest, remembered
+from services.training.domain.taking import Taken
+from services.training.fitter import Fitter
+from tests.unit.services.training.loop import SPEC, labelled
+
+SEVERAL = Target("multiclass", ("low", "middle", "high", "never"))
+NUMBER = Target("regression")
+TARGETS = {"binary": BINARY, "multiclass": SEVERAL, "regression": NUMBER}
+ALL = [(TARGETS[task], name) for task, names in ESTIMATORS.items() for name in names]
+ROWS = 400
+
+
+class Unstorable(BayesianRidge):  # type: ignore[misc]  # it has no types
+    """An estimator of a package that nobody has called safe."""
+
+
+def spec(target: Target, estimator: str) -> Pipeline:
+    text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", "{}").replace("FITS", "5 per 1d")
+    kinds = {
+        "binary": "boolean",
+        "multiclass": f"category, values: [{', '.join(SEVERAL.names)}]",
+        "regression": "number",
+    }
+    return parse(
+        text.replace("task: binary", f"task: {target.task}").replace("type: boolean", f"type: {kinds[target.task]}")
+    )
+
+
+TYPES = spec(BINARY, "sgd").feature_types
+
+
+def dataset(target: Target, count: int = ROWS) -> pa.RecordBatch:
+    """Rows whose label follows x; in regression far away from 0, in units of thousands."""
+    rows = labelled(0, count)
+    x = np.nan_to_num(rows.column("x").to_numpy(zero_copy_only=False))
+    told: dict[str, Any] = {
+        "binary": (x > 0).astype(np.int8),
+        "multiclass": np.digitize(x, [-0.6, 0.6]).astype(np.int8),
+        "regression": 1e6 + 2e3 * x,
+    }
+    return rows.set_column(rows.schema.get_field_index(b.LABEL), b.LABEL, pa.array(told[target.task]))
+
+
+def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -> Fit:
+    rows = dataset(target) if rows is None else rows
+    metric = "rmse" if target.is_regression else "log_loss"
+    return fit(Recipe(estimator, {}, target), rows, TYPES, 1, metric, None)
+
+
+@pytest.mark.parametrize(("target", "estimator"), ALL, ids=lambda each: getattr(each, "task", each))
+def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(target: Target, estimator: str) -> None:
+    made, pipeline, store = fitted(target, estimator), spec(target, estimator), Store("memory://")
+    assert made.verdict.accepted, made.verdict
+    rows = remembered(dataset(target), tuple(TYPES), 0, 0, 0)
+    candidate = Candidate(1, Cause(kind="first", id="c"), 1, Taken(rows), made)
+    manifest = manifest_of(pipeline, candidate, {})
+    stored = Manifest.model_validate_json(save(store, directory(manifest), made.estimator, made.warm_up, manifest))
+    files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}
+    model = load_model(files, stored)
+    np.testing.assert_array_equal(model.score(made.held_out), made.outputs)
+    strange = made.held_out.set_column(
+        made.held_out.schema.get_field_index("colour"), "colour", pa.array(["never seen"] * made.held_out.num_rows)
+    )
+    assert np.isfinite(model.score(strange)).all()
+
+
+@pytest.mark.parametrize(("target", "estimator"), ALL, ids=lambda each: getattr(each, "task", each))
+def test_the_same_rows_and_seed_give_the_same_model(target: Target, estimator: str) -> None:
+    np.testing.assert_array_equal(fitted(target, estimator).outputs, fitted(target, estimator).outputs)
+
+
+def test_a_class_without_rows_is_not_learnt_and_not_impossible() -> None:
+    made = fitted(SEVERAL, "hist_gradient_boosting")
+    assert made.outputs.shape == (80, 4)
+    np.testing.assert_allclose(made.outputs.sum(axis=1), 1.0)
+    assert np.all(made.outputs[:, 3] > 0)
+
+
+def test_rows_of_a_class_with_hardly_any_are_left_out_of_the_fit() -> None:
+    labels = np.array([0] * 20 + [1] * 9 + [2] * 10, np.int8)
+    assert learnable(labels, SEVERAL).sum() == 30
+    assert learnable(labels, BINARY).all()
+
+
+def test_several_classes_need_two_to_begin_with_and_numbers_two_values() -> None:
+    rows = dataset(SEVERAL)
+    assert scarce(rows, SEVERAL) == ""
+    place = rows.schema.get_field_index(b.LABEL)
+    one = rows.set_column(place, b.LABEL, pa.array(np.full(ROWS, 3, np.int8)))
+    assert scarce(one, SEVERAL) == "one class only"
+    same = rows.set_column(place, b.LABEL, pa.array(np.full(ROWS, 3.5)))
+    assert scarce(same, NUMBER) == "all labels are the same"
+    assert scarce(dataset(NUMBER), NUMBER) == ""
+
+
+@pytest.mark.parametrize(
+    ("estimator", "says"),
+    [
+        ("no_such_package:Class", "cannot be imported"),
+        ("sklearn.linear_model:NoSuchClass", "cannot be imported"),
+        ("math:sqrt", "is no estimator"),
+    ],
+)
+def test_an_estimator_that_is_not_there_stops_training_at_the_start(estimator: str, says: str) -> None:
+    with pytest.raises(NotInstalled, match=says):
+        Recipe(estimator, {}, NUMBER).check()
+    with pytest.raises(WrongSetup, match=r"model\.estimator of pipeline\.yaml"):
+        Fitter(spec(NUMBER, f"'{estimator}'"), Store("memory://"))
+
+
+def test_an_estimator_of_another_package_is_fitted_with_the_same_preprocessing() -> None:
+    made = fitted(NUMBER, "sklearn.linear_model:BayesianRidge")
+    assert made.verdict.accepted
+    assert made.encoding.fill.keys() == TYPES.keys()
+
+
+def test_a_package_that_nobody_called_safe_is_named_before_anything_is_fitted() -> None:
+    pipeline, store = spec(NUMBER, f"'{__name__}:Unstorable'"), Store("memory://")
+    named = f"{__name__}.Unstorable"
+    with pytest.raises(WrongSetup, match=r"Unstorable.*HEADRACE_TRUSTED_TYPES"):
+        Fitter(pipeline, store)
+    Fitter(pipeline, store, [named])
+
+
+def test_a_classifier_without_probabilities_is_refused() -> None:
+    with pytest.raises(Refused, match="it gives no probabilities"):
+        Recipe("sgd", {"loss": "hinge"}, BINARY).check()
+
+
+def test_the_digest_of_a_dataset_tells_numbers_apart_that_differ_behind_the_point() -> None:
+    rows = dataset(NUMBER)
+    place = rows.schema.get_field_index(b.LABEL)
+    values = rows.column(b.LABEL).to_numpy().copy()
+    values[7] += 0.25
+    assert content_digest(rows, TYPES) != content_digest(rows.set_column(place, b.LABEL, pa.array(values)), TYPES)
+
+
+def test_a_metric_is_told_as_people_know_it() -> None:
+    labels, outputs = np.array([1.0, 2.0, 3.0, 6.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    verdict = judge("mae", 3.0, labels, outputs, outputs + 1.0, NUMBER)
+    assert verdict.accepted
+    assert verdict.metrics["rmse"] == 1.0
+    assert verdict.metrics["mae"] == 0.5
+    assert verdict.metrics["r2"] == pytest.approx(1.0 - 1.0 / np.var(labels))
+    assert verdict.metrics["mae_ruling"] == 1.0
+    assert not judge("rmse", 3.0, labels, np.full(4, 3.0), None, NUMBER).accepted
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=2))
+def test_rmse_and_r2_compare_alike(rows: list[tuple[float, float]]) -> None:
+    outputs, labels = (np.array(each) for each in zip(*rows, strict=True))
+    np.testing.assert_array_equal(losses("rmse", outputs, labels, NUMBER), losses("r2", outputs, labels, NUMBER))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=50))
+@settings(max_examples=30)
+def test_who_knows_the_labels_alone_gives_every_class_a_chance(labels: list[int]) -> None:
+    found = blind(np.array(labels, np.int8), SEVERAL)
+    assert found.shape == (4,)
+    assert found.min() > 0
+    assert found.sum() == pytest.approx(1.0)
