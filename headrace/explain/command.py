@@ -29,8 +29,10 @@ from runtime.artefact import ModelRefused, fetch_manifest
 from runtime.clock import SystemClock
 from runtime.errors import Transient
 from runtime.kafka import KafkaLog
+from runtime.keys import keys_of
 from runtime.ports import LogReader
-from runtime.settings import ServiceSettings, read
+from runtime.settings import TrustSettings, read
+from runtime.signing import Keys
 from runtime.store import NotStored, Store
 from schemas import batch as b
 from schemas.artefact import Manifest
@@ -92,7 +94,8 @@ def explain(
 ) -> None:
     """Tell why: who decided what, when, and on which evidence. Times are event times.
 
-    What a version was fitted on is read from its artefact: HEADRACE_ARTEFACTS says where the store is, as for training.
+    What a version was fitted on is read from its artefact: HEADRACE_ARTEFACTS and
+    HEADRACE_TRUSTED_KEYS say where the store is and whose models are genuine, as for training.
 
     For example:
 
@@ -110,7 +113,8 @@ def explain(
         raise WrongUse("name either a version, an episode or a prediction, or a stretch of time with --from and --to")
     require_kafka(brokers)
     output = Output(machine=json)
-    store = read(ServiceSettings).artefacts
+    settings = read(TrustSettings)
+    store = Store(settings.artefacts, keys_of(settings))
     with contextlib.closing(KafkaLog(brokers, spec.pipeline, "explain")) as log:
         telling = tell(log, spec, subject, stretch, output, store=store, why=why)
     output.give(telling.as_json())
@@ -118,25 +122,25 @@ def explain(
 
 
 def tell(
-    log: LogReader, spec: Pipeline, subject: str | None, stretch: Stretch, output: Output, *, store: str, why: bool
+    log: LogReader, spec: Pipeline, subject: str | None, stretch: Stretch, output: Output, *, store: Store, why: bool
 ) -> Telling:
     """The story of a subject, or of a stretch of time.
 
     Raises:
         WrongUse: There is no such subject; the text names near ones.
     """
-    told = ledger(log)
+    told = ledger(log, store.keys)
     if subject is None:
         return why_not.of_stretch(told, spec, *stretch.closed()) if why else between(told, stretch)
     if why:
         return _why_not(log, told, spec, subject)
     if (version := _version(told, subject)) is not None:
-        return story.of_version(told, version, manifest(told, version, store), weighings(log))
+        return story.of_version(told, version, manifest(told, version, store), weighings(log, store.keys))
     if subject in told.episodes or any(each.subject == subject for each in told.by("drift")):
-        return story.of_episode(told, subject, weighings(log))
+        return story.of_episode(told, subject, weighings(log, store.keys))
     if subject in told.subjects:
         return story.of_subject(told, subject)
-    return _prediction(log, told, spec, subject, output)
+    return _prediction(log, told, spec, subject, output, store.keys)
 
 
 def between(told: Ledger, stretch: Stretch) -> Telling:
@@ -156,10 +160,10 @@ def _version(told: Ledger, subject: str) -> int | None:
     return version if version in told.members else None
 
 
-def manifest(told: Ledger, version: int, store: str) -> Manifest | None:
+def manifest(told: Ledger, version: int, store: Store) -> Manifest | None:
     """What the artefact says of its dataset; None where the store does not have it: then the story does without."""
     try:
-        return fetch_manifest(Store(store), told.members[version])
+        return fetch_manifest(store, told.members[version])
     except (ModelRefused, NotStored, Transient):
         return None
 
@@ -185,7 +189,7 @@ def labelled_since(log: LogReader, start: datetime) -> int:
     return count
 
 
-def _prediction(log: LogReader, told: Ledger, spec: Pipeline, subject: str, output: Output) -> Telling:
+def _prediction(log: LogReader, told: Ledger, spec: Pipeline, subject: str, output: Output, keys: Keys) -> Telling:
     with _progress(output, rows.messages(log)) as on_progress:
         row = rows.scored(log, subject, on_progress)
     if row is None:
@@ -194,7 +198,7 @@ def _prediction(log: LogReader, told: Ledger, spec: Pipeline, subject: str, outp
             f"{subject} is no model version, episode, subject of a decision or event that is still on the log of "
             f"{spec.pipeline}; {near(subject, known)}"
         )
-    ruled = numbered(log, row.headers.weights) if row.headers.weights else None
+    ruled = numbered(log, keys, row.headers.weights) if row.headers.weights else None
     return of_prediction(told, spec, row, rows.labelled(log, row), ruled)
 
 

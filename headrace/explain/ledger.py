@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from headrace.drift.reading import DECIDER, Story
-from schemas.messages import Decision, Member, Pool, Scalar, Wish, rfc3339
+from schemas.messages import Decision, Member, Pool, Scalar, rfc3339
 from schemas.pooling import Weights
 
 
@@ -112,13 +112,11 @@ class Ledger:
     """Everything small that a log tells of its decisions.
 
     Attributes:
-        entries: Every decision once, in the order of the topic.
+        entries: Every wish of an operator, and every decision once, in the order of their topics.
         episodes: The drift episodes that are kept, by id.
         members: The announced members by version.
         fitted: Event time at which each member was announced.
         pools: The announced pools that are kept, each with its event time, oldest first.
-        wishes: The wishes of operators that are kept, by id.
-        unreadable: Messages that this version cannot read.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -126,8 +124,6 @@ class Ledger:
     members: Mapping[int, Member] = field(default_factory=dict)
     fitted: Mapping[int, datetime] = field(default_factory=dict)
     pools: tuple[tuple[datetime, Pool], ...] = ()
-    wishes: Mapping[str, Wish] = field(default_factory=dict)
-    unreadable: int = 0
 
     @property
     def pool(self) -> Pool | None:

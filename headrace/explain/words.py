@@ -8,7 +8,7 @@ from datetime import datetime
 from headrace.explain.ledger import Entry
 from schemas.messages import Scalar, rfc3339
 
-HIDDEN = frozenset({"cause", "digest", "pane", "clock", "converged", "wish", "of"})
+HIDDEN = frozenset({"cause", "digest", "pane", "clock", "converged", "wish", "of", "who"})
 """Evidence that says nothing to people, or nothing that the sentence does not say."""
 
 
@@ -75,6 +75,10 @@ def _fitted(entry: Entry) -> str:
     return f"{entry.outcome} was fitted{on}: {entry.reason}"
 
 
+def _wished(entry: Entry) -> str:
+    return f"{entry.evidence.get('who')} wished: {entry.outcome}; {entry.reason}"
+
+
 def _announced(entry: Entry) -> str:
     return f"{entry.outcome}: {entry.reason}"
 
@@ -94,4 +98,5 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Entry], str]] = {
     **{("drift", step): _happened for step in ("opened", "closed")},
     **{("serving", step): _happened for step in ("swapped", "scored", "answered", "mixed")},
     ("features", "labelled"): _happened,
+    ("operator", "wished"): _wished,
 }

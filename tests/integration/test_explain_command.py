@@ -14,11 +14,14 @@ from headrace.demo.stream import readings
 from headrace.explain.reading import ledger
 from headrace.files import messages
 from headrace.following import whole
+from headrace.plans import SIGNING, TRUSTED, pair
 from headrace.simulate import assemble
 from headrace.simulate import run as run_loop
 from runtime.bootstrap import bootstrap
 from runtime.kafka import KafkaCarrier, KafkaLog
+from runtime.keys import private_key
 from runtime.ports import Outgoing
+from runtime.signing import Keys
 from runtime.store import Store
 from schemas.pipeline import parse
 
@@ -34,8 +37,11 @@ class Rig:
         self._file, self._brokers = folder / "pipeline.yaml", brokers
         self._file.write_text(text)
         spec, self.store = parse(text), f"file://{folder / 'artefacts'}"
+        pair(folder / "keys")
+        private = private_key(folder / "keys" / SIGNING)
+        self.keys = Keys.of([private.public_key()], private)
         bootstrap(brokers, spec, text, 2, 1)
-        loop = assemble(spec, Store(self.store), 2)
+        loop = assemble(spec, Store(self.store, self.keys), 2)
         run_loop(loop, spec, messages(readings(6_000, 4_000, 7), spec, OPTIONS))
         with contextlib.closing(KafkaCarrier(brokers, name, "test")) as carrier:
             for place, message in (each for topic in TOPICS for each in whole(loop.log, topic)):
@@ -52,6 +58,7 @@ class Rig:
 def rig(kafka: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     made = Rig(kafka, unique, tmp_path)
     monkeypatch.setenv("HEADRACE_ARTEFACTS", made.store)
+    monkeypatch.setenv("HEADRACE_TRUSTED_KEYS", str(tmp_path / "keys" / TRUSTED))
     with contextlib.closing(made.log):
         yield made
 
@@ -59,7 +66,7 @@ def rig(kafka: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_versions_episodes_and_predictions_are_told_and_what_is_unknown_is_refused(
     rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    read = ledger(rig.log)
+    read = ledger(rig.log, rig.keys)
     newest = max(read.members)
     assert rig.run(f"v{newest}") == 0
     assert f"version {newest} was fitted at" in capsys.readouterr().out
