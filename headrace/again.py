@@ -3,7 +3,7 @@
 By induction: features are made again from the recorded records; models and episodes from the recorded examples and
 scores; scores and predictions from the features and models made again; examples from those scores and the recorded
 outcomes. When scores and examples are the recorded ones, every step above stood on its own results. Batch boundaries,
-and the pool and the checkpoint of weights that scored a batch, are the recorded ones.
+the pool and the checkpoint of weights that scored a batch, and what the online member said, are the recorded ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from headrace.beside import Recorded
 from headrace.following import whole
 from headrace.loop import memory_broker
 from headrace.report import episodes, members, newest_per_key, predictions
@@ -106,8 +107,9 @@ def compute(spec: Pipeline, broker: MemoryBroker, memory: MemoryLog, log: LogRea
 def score(spec: Pipeline, broker: MemoryBroker, ruled: MemoryLog, log: LogReader, load: Load, keys: Keys) -> None:
     """Score the features again, each batch by the pool and the weights that the record names."""
     memory, announcements, checkpoints = MemoryLog(broker, "again"), pools(log), weights(log, keys)
+    online = Recorded(log, spec.target.width)
     for partition in range(memory.partitions("features")):
-        handler = Serving(spec, load, Metrics(), keys=keys)
+        handler = Serving(spec, load, Metrics(), keys=keys, load_online=lambda _: online)
         place, ruling, number = Place("features", partition), 0, 0
         handler.restore(place, memory)
         announced = [each for each in newest_per_key(ruled, Place("models", 0)) if b"/member/" in (each.key or b"")]

@@ -12,8 +12,8 @@ import typer
 from rich.progress import track
 
 from headrace.errors import RunFailed
-from headrace.files import Options, digest, messages, read
-from headrace.history import examples
+from headrace.files import Options
+from headrace.history import History, examples, history
 from headrace.keys_command import first_keys
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
@@ -29,10 +29,10 @@ from runtime.signing import Keys
 from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline, load
-from services.training.domain.announcements import HISTORY
-from services.training.founding import Founded, Founding
+from services.training.founding import Founding
 from services.training.knowledge import MODELS
 from services.training.reading import checkpoint
+from services.training.settings import Settings
 
 BOOTSTRAP = "bootstrap"
 
@@ -68,26 +68,25 @@ def bootstrap(
     spec, given = load(pipeline), settings.read(topics.Settings)
     options = Options.of(time=time, start=start, every=every, label=label, delay=label_delay)
     output = Output(machine=json)
+    past = None if file is None else history(file, spec, options, given.partitions)
     require_kafka(brokers)
     text = pipeline.read_text("utf-8")
     made = topics.bootstrap(brokers, spec, text, given.partitions, given.event_partitions, given.replication)
     output.say("\n".join(made.lines()))
-    member = None if file is None else _first(file, spec, options, brokers, _store(output), output)
+    member = None if past is None else _first(past, spec, brokers, first_keys(output), output)
     output.give({**asdict(made), "member": None if member is None else member.model_dump(mode="json")})
 
 
-def _store(output: Output) -> Store:
-    """The store, with the key that signs the model: what history says is said as training would."""
-    training = first_keys(output)
-    return Store(training.artefacts, keys_of(training, training.signing_key))
-
-
-def _first(file: Path, spec: Pipeline, options: Options, brokers: str, store: Store, output: Output) -> Member:
+def _first(past: History, spec: Pipeline, brokers: str, given: Settings, output: Output) -> Member:
+    """What history says is said, signed and bounded as training would."""
+    store = Store(given.artefacts, keys_of(given, given.signing_key))
     store.check()
     with contextlib.closing(KafkaCarrier(brokers, spec.pipeline, BOOTSTRAP)) as way:
         refuse_second(way.log, store.keys)
-        partitions = way.log.partitions("examples")
-        founded = found(file, spec, options, store, partitions, epoch_of(way.log, store.keys), output)
+        trusted = settings.names(given.trusted_types)
+        founding = Founding(spec, store, past.name, past.partitions, given.dataset_bytes, trusted)
+        _tell(founding, past, spec, output)
+        founded = founding.fit(epoch_of(way.log, store.keys))
         refuse_second(way.log, store.keys)
         publish(way, founded.steps)
     member = founded.member
@@ -96,24 +95,12 @@ def _first(file: Path, spec: Pipeline, options: Options, brokers: str, store: St
     return member
 
 
-def found(
-    file: Path, spec: Pipeline, options: Options, store: Store, partitions: int, epoch: int, output: Output
-) -> Founded:
-    """The first model of a file.
-
-    Raises:
-        WrongUse: The file does not fit the pipeline.
-        NoModel: It makes no model.
-    """
-    frame = read(file)
-    inputs = messages(frame, spec, options)
-    total = frame.height * 2
-    founding = Founding(spec, store, f"{HISTORY}{digest(file, spec, options, partitions)}", partitions)
-    shown = track(inputs, "reading", total=total, console=output.people, disable=not output.terminal)
-    for partition, found in examples(spec, shown, partitions):
+def _tell(founding: Founding, past: History, spec: Pipeline, output: Output) -> None:
+    """Have a founding take the examples of a history."""
+    shown = track(past.inputs, "reading", total=2 * past.rows, console=output.people, disable=not output.terminal)
+    for partition, found in examples(spec, shown, past.partitions):
         founding.take(partition, found)
-    output.say(f"{founding.rows:,} labelled rows of {frame.height:,}; fitting")
-    return founding.fit(epoch)
+    output.say(f"{founding.labelled:,} labelled rows of {past.rows:,}; fitting")
 
 
 def announced(log: LogReader, keys: Keys) -> Announced:

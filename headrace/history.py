@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
-from headrace.files import Input
+from headrace.files import Input, Options, digest, messages, read
 from headrace.loop import Loop, memory_broker
 from headrace.simulate import turns
 from runtime.memory import VirtualClock
@@ -16,6 +18,34 @@ from schemas.pipeline import Pipeline
 from services.features.handler import Features
 from services.ingestion.handler import Ingestion
 from services.serving.handler import Serving
+from services.training.domain.announcements import HISTORY
+
+
+class History(NamedTuple):
+    """A file of events with labels.
+
+    Attributes:
+        name: The same file, specification and options have the same.
+        rows: How many it has.
+        partitions: Of the examples that are made of it.
+        inputs: Its events and labels in time order.
+    """
+
+    name: str
+    rows: int
+    partitions: int
+    inputs: Iterator[Input]
+
+
+def history(file: Path, spec: Pipeline, options: Options, partitions: int) -> History:
+    """Read a file.
+
+    Raises:
+        WrongUse: There is none, or it does not fit the pipeline.
+    """
+    frame = read(file)
+    inputs = messages(frame, spec, options)
+    return History(f"{HISTORY}{digest(file, spec, options, partitions)}", frame.height, partitions, inputs)
 
 
 def examples(spec: Pipeline, inputs: Iterable[Input], partitions: int) -> Iterator[tuple[int, Sequence[Message]]]:

@@ -24,6 +24,7 @@ from headrace.settings import trusted_types
 from headrace.story import tell
 from runtime.memory import VirtualClock
 from runtime.model import fetch
+from runtime.online import fetch_online
 from runtime.references import References
 from runtime.signing import keys_in_memory
 from runtime.store import Store
@@ -92,11 +93,12 @@ def assemble(
         trusted: Types that models may hold besides those of the list.
     """
     load_model = partial(fetch, store, features=spec.feature_types, trusted=trusted)
+    load_online = partial(fetch_online, store, types=spec.feature_types, classes=len(spec.classes))
     return Loop(
         [
             ("ingestion", lambda metrics: Ingestion(spec, partitions, metrics)),
             ("features", lambda metrics: Features(spec, partitions, metrics)),
-            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+            ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys, load_online=load_online)),
             ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
             ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
             ("training", lambda metrics: Training(spec, store, metrics, trusted=trusted)),

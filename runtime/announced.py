@@ -48,7 +48,7 @@ class Announced:
         self.members: dict[int, Member] = {}
         self.pool: Pool | None = None
         self.epoch = 0
-        self._through = -1
+        self._through, self._heard = -1, 0
 
     def take(self, message: Message) -> Member | Pool | None:
         """Fold a message; what it says, or None where it is void or says nothing that a reader knows."""
@@ -63,8 +63,11 @@ class Announced:
         self.epoch = said.epoch
         if isinstance(said, Member):
             self.members[said.version] = said
-        else:
-            self.pool = said
+            return said
+        self._heard = said.version
+        if self.pool is not None and said.version < self.pool.version:
+            return None  # who composes pools knows the next one before it hears of this one
+        self.pool = said
         return said
 
     @property
@@ -76,8 +79,8 @@ class Announced:
         """Why a message came too late, empty where it did not."""
         if said.epoch < self.epoch:
             return f"epoch {said.epoch} came behind epoch {self.epoch}"
-        if isinstance(said, Pool) and self.pool is not None and said.version < self.pool.version:
-            return f"pool {said.version} came behind pool {self.pool.version}"
+        if isinstance(said, Pool) and said.version < self._heard:
+            return f"pool {said.version} came behind pool {self._heard}"
         return ""
 
     def _read(self, message: Message) -> Member | Pool | None:

@@ -25,6 +25,8 @@ from schemas.topics import BY_NAME, DAY_MS, TOPICS, Retention, Topic, physical
 
 PARTITIONS, EVENT_PARTITIONS = 4, 6
 SPANNING: frozenset[Retention] = frozenset({"windows", "outcomes", "horizon"})
+ARCHIVED, ARCHIVED_MS = "examples", 3 * DAY_MS
+"""What is archived before it is deleted: a day goes by until then, and a store may be away for some."""
 
 
 class Settings(ServiceSettings):
@@ -115,7 +117,11 @@ def _refuse_misfits(spec: Pipeline, existing: Mapping[str, TopicShape], partitio
         each
         for topic, shape in shapes.items()
         if shape
-        for each in (*_misfits(topic, spec.pipeline, shape, partitions), *_forgetful(topic, spec, shape))
+        for each in (
+            *_misfits(topic, spec.pipeline, shape, partitions),
+            *_forgetful(topic, spec, shape),
+            *_hasty(topic, spec, shape),
+        )
     ]
     if found:
         raise WrongSetup("topics that exist do not fit:\n" + "\n".join(f"  {each}" for each in found))
@@ -153,6 +159,17 @@ def _forgetful(topic: Topic, spec: Pipeline, shape: TopicShape) -> Iterator[str]
             f"{name} has retention.ms={kept}, and the pipeline reads back {needed} ms: a label that comes within its "
             f"horizon would find nothing. Mend: kafka-configs.sh --alter --topic {name} "
             f"--add-config retention.ms={wanted}"
+        )
+
+
+def _hasty(topic: Topic, spec: Pipeline, shape: TopicShape) -> Iterator[str]:
+    """What is said of a topic whose messages the broker deletes before training has archived them."""
+    kept = int(shape.config.get("retention.ms", "-1"))
+    if topic.name == ARCHIVED and 0 <= kept < ARCHIVED_MS:
+        name = topic.physical(spec.pipeline)
+        yield (
+            f"{name} has retention.ms={kept}, and training needs {ARCHIVED_MS} ms to archive it: rows would be "
+            f"lost. Mend: kafka-configs.sh --alter --topic {name} --add-config retention.ms={topic.days * DAY_MS}"
         )
 
 

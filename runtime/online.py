@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from runtime.artefact import ModelRefused
+from runtime.store import NotStored, Store
 from schemas.artefact import sha256
 from schemas.online import Learnt, OnlineKind, Row, prepared
 from schemas.pooling import Floats, Online
@@ -160,6 +162,19 @@ def read(value: bytes, said: Online, types: dict[str, FeatureType], classes: int
     except _UNREADABLE as error:
         raise ModelRefused(f"online member {said.uri} cannot be read: {type(error).__name__}: {error}") from error
     return OnlineModel(learnt)
+
+
+def fetch_online(store: Store, said: Online, types: Mapping[str, FeatureType], classes: int) -> OnlineModel:
+    """Fetch and read the snapshot that a checkpoint names; see `read`.
+
+    Raises:
+        ModelRefused: It is not what was announced; snapshots are written over after a while.
+        Transient: The store is away.
+    """
+    try:
+        return read(store.get(said.uri, MOST_BYTES), said, dict(types), classes)
+    except NotStored as error:
+        raise ModelRefused(f"online member: {error}") from error
 
 
 class _Reader(pickle.Unpickler):

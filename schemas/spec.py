@@ -28,6 +28,7 @@ from schemas.quantities import Duration, PositiveDuration, Rate, RateText, durat
 from schemas.task import ESTIMATORS, METRICS, MOST_CLASSES, Target, Task
 
 DAY = 86_400_000
+ONLINE = ("none", "hoeffding_adaptive_tree", "logistic_regression")
 
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", strict=True)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$", strict=True)]
@@ -167,8 +168,8 @@ class ModelSpec(Spec):
     )
     online: str = Field(
         default="none",
-        description="Online learner beside the members; only `none` so far.",
-        json_schema_extra={"enum": ["none"]},
+        description="Learner by river beside the members, which learns from every label; for classes and `blend`.",
+        json_schema_extra={"enum": list(ONLINE)},
     )
 
     @field_validator("estimator")
@@ -187,10 +188,10 @@ class ModelSpec(Spec):
 
     @field_validator("online", mode="before")
     @classmethod
-    def _not_online(cls, value: object) -> str:
-        if value not in ("none", None):
-            raise later(f"model.online {value!r}", "write `online: none` or leave it out")
-        return "none"
+    def _known_online(cls, value: object) -> str:
+        if value is not None and value not in ONLINE:
+            raise ValueError(f"{value!r} is no online member: write one of {', '.join(ONLINE)}")
+        return str(value or "none")
 
 
 class DriftSpec(Spec):
@@ -326,6 +327,9 @@ class Pipeline(Spec):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
+        if self.model.online != "none" and (self.task == "regression" or self.strategy.name == "champion"):
+            what = "is for classes, not for regression" if self.task == "regression" else "is for the strategy blend"
+            raise Contradictions([(("model", "online"), f"{self.model.online} {what}; remove it")])
         if found := contradictions(self):
             raise Contradictions(found)
         return self

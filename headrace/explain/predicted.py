@@ -14,6 +14,7 @@ from headrace.explain.rows import Row
 from headrace.explain.story import because
 from headrace.explain.words import listed, number, share, stamp
 from schemas import batch as b
+from schemas.beside import ONLINE
 from schemas.messages import Scalar
 from schemas.pipeline import Pipeline
 from schemas.pooling import IDENTITY, Calibrator, Floats, Weights, mix
@@ -42,7 +43,7 @@ def of_prediction(told: Ledger, spec: Pipeline, row: Row, example: Row | None, r
     entries += [] if example is None else [_labelled(spec.target, row, example, name)]
     predicted = said(spec.target, row.values)
     pool = row.values[b.POOL]
-    by = "" if not pool else f" by pool {pool} with {listed(f'v{each}' for each in row.values[b.MEMBERS])}"
+    by = "" if not pool else f" by pool {pool} with {listed(map(called, row.values[b.MEMBERS]))}"
     summary = f"{name} at {stamp(time)}: {predicted}{by}; {_truth(spec, example, time)}"
     return Telling.of(name, "prediction", summary, entries)
 
@@ -61,15 +62,22 @@ def said(target: Target, values: Mapping[str, Any]) -> str:
 
 
 def weights(told: Ledger, row: Row, ruled: Weights | None) -> dict[int, float]:
-    """The weights that made a row's prediction; empty where the log no longer tells them."""
-    members = set(row.values[b.MEMBERS] or ())
-    if ruled is not None and members <= set(ruled.members):
-        logs = zip(ruled.members, ruled.log_weights, strict=True)
-        return {each: math.exp(value) for each, value in logs if each in members}
+    """The weights that made a row's prediction; empty where the log no longer tells them.
+
+    A checkpoint of the pool before rules with its calibrator alone: it does not know the new member.
+    """
+    members = _seated(row)
+    if ruled is not None and ruled.pool == row.headers.pool:
+        return dict(zip(members, ruled.weights(members).tolist(), strict=True))
     pool = next((pool for _, pool in told.pools if pool.version == row.headers.pool), None)
-    if row.headers.weights or pool is None:
+    if pool is None or (row.headers.weights and ruled is None):
         return {}
-    return {each: value for each, value in pool.weights.items() if each in members}
+    return {each: pool.weights[each] for each in members}
+
+
+def _seated(row: Row) -> tuple[int, ...]:
+    """The members of the pool that scored a row, without the online member, which has no seat."""
+    return tuple(each for each in row.values[b.MEMBERS] or () if each != ONLINE)
 
 
 def _scored(spec: Pipeline, row: Row, name: str, time: datetime) -> Entry:
@@ -94,27 +102,56 @@ def _answers(told: Ledger, target: Target, row: Row, weighed: Mapping[int, float
         evidence: dict[str, Scalar] = {"weight": weight, "anchor": index == 0}
         evidence |= dict(zip(_names(target), given, strict=True))
         heavy = "its weight is no longer on the log" if weight is None else f"{share(weight)} of the weight"
-        outcome = f"v{version} said {_output(target, given)}, {heavy}"
-        found.append(Entry(time, time, SERVING, "answered", f"v{version}", outcome, _made(told, version), evidence))
+        name = called(version)
+        outcome = f"{name} said {_output(target, given)}" + ("" if version == ONLINE else f", {heavy}")
+        found.append(Entry(time, time, SERVING, "answered", name, outcome, _made(told, version), evidence))
     return found
 
 
 def _mixed(target: Target, row: Row, weighed: Mapping[int, float], ruled: Weights | None, name: str) -> Iterator[Entry]:
-    """What the members said together, and what the calibrator made of it; where both are still on the log."""
-    members, time = row.values[b.MEMBERS] or [], row.values[b.TIME]
-    if ruled is None or not weighed or len(members) == 1:
+    """What the members said together, and what became of it; where the log still tells their weights."""
+    members, given = _seated(row), _given(target, row)
+    if len(members) <= 1 or not given:
         return
-    outputs = np.array(row.values[b.OUTPUTS], float).reshape(1, len(members), target.width)
-    shares = np.array([weighed[each] for each in members])
-    plain, ready = (
-        _first(mix(target.task, outputs, shares, each))
-        for each in (Calibrator(IDENTITY[target.task]), ruled.calibrator)
-    )
-    together, after = _output(target, plain), _output(target, ready)
-    outcome = f"by their weights they said {together}; the calibrator, learnt from the labels, makes {after} of it"
-    evidence: dict[str, Scalar] = {f"parameter_{at}": value for at, value in enumerate(ruled.calibrator.parameters)}
-    covers = {f"examples/{partition}": offset for partition, offset in ruled.covers.items()}
-    yield Entry(time, time, SERVING, "mixed", name, outcome, f"checkpoint {ruled.number}", evidence, covers)
+    outputs = np.array(row.values[b.OUTPUTS], float).reshape(1, -1, target.width)[:, : len(members)]
+    after, time = _output(target, given), row.values[b.TIME]
+    alone = None if row.headers.weights else _alone(outputs, given)
+    evidence: dict[str, Scalar] = {}
+    if alone is not None:
+        evidence, outcome = {"alone": members[alone]}, f"v{members[alone]} alone answers, so {after}"
+    elif weighed:
+        shares = np.array([weighed[each] for each in members])
+        together = _first(mix(target.task, outputs, shares, Calibrator(IDENTITY[target.task])))
+        outcome = f"by their weights they said {_output(target, together)}; {_who(row, ruled)} {after} of it"
+        parameters = () if ruled is None else ruled.calibrator.parameters
+        evidence = {f"parameter_{at}": value for at, value in enumerate(parameters)}
+    else:
+        return
+    covers = {} if ruled is None else {f"examples/{partition}": offset for partition, offset in ruled.covers.items()}
+    yield Entry(time, time, SERVING, "mixed", name, outcome, _checkpoint(row), evidence, covers)
+
+
+def _who(row: Row, ruled: Weights | None) -> str:
+    """Who made the prediction of the mixture."""
+    if ruled is None:
+        return "nothing was learnt on top yet, which makes"
+    beside = " and the online member" if ONLINE in row.values[b.MEMBERS] else ""
+    return f"the calibrator{beside}, learnt from the labels, made"
+
+
+def _given(target: Target, row: Row) -> list[float]:
+    """The numbers that were predicted; none without a prediction."""
+    if row.values[b.PREDICTION] is None:
+        return []
+    if target.task == "multiclass":
+        return [float(each) for each in row.values[b.PROBABILITIES]]
+    return [float(row.values[b.PREDICTION])]
+
+
+def _alone(outputs: Floats, given: Sequence[float]) -> int | None:
+    """Index of the member whose output is the prediction, as of a champion or one that is pinned; None for no such."""
+    same = [index for index in range(outputs.shape[1]) if np.array_equal(outputs[0, index], given)]
+    return same[0] if same else None
 
 
 def _first(made: Floats) -> list[float]:
@@ -137,7 +174,14 @@ def _output(target: Target, given: Sequence[float]) -> str:
     return f"{target.names[best]} with {share(given[best])}"
 
 
+def called(version: int) -> str:
+    """A member's name."""
+    return "the online member" if version == ONLINE else f"v{version}"
+
+
 def _made(told: Ledger, version: int) -> str:
+    if version == ONLINE:
+        return "it learns from every label"
     if version not in told.members:
         return "who announced it is not on the log"
     member = told.members[version]

@@ -13,8 +13,10 @@ from headrace.models.checks import Check
 from headrace.models.reading import Models
 from schemas.artefact import Manifest
 from schemas.messages import Member
+from schemas.task import METRICS
 
-MOST_METRICS = 3
+JUDGED_BY = frozenset(name for names in METRICS.values() for name in names)
+"""The metrics that the list shows."""
 
 
 def line(member: Member, known: Models) -> dict[str, object]:
@@ -41,7 +43,7 @@ def table(known: Models) -> RenderableType:
     for member in known.members.values():
         said = line(member, known)
         weight = "" if said["weight"] is None else f"{said['weight']:.3f}"
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(member.metrics.items())[:MOST_METRICS])
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in member.metrics.items() if name in JUDGED_BY)
         cells = (
             member.version,
             said["role"],

@@ -24,6 +24,7 @@ from schemas import cloudevents
 from schemas.columns import completed, feature_columns
 from schemas.messages import Decision, Member, Pool, Scalar, Step
 from schemas.pipeline import Pipeline
+from schemas.pooling import Online, Weights
 from schemas.predictions import Predictions
 from services.serving.domain.pool import Scorer, ServedPool, scored
 
@@ -52,6 +53,7 @@ class Serving:
         metrics: Where counts go.
         form: How its CloudEvents are laid into Kafka messages.
         keys: Whose announcements are believed; by default nobody's.
+        load_online: Fetches and verifies a snapshot of the online member. Raises ModelRefused or Transient.
     """
 
     inputs = ("features",)
@@ -65,8 +67,9 @@ class Serving:
         metrics: Metrics | None = None,
         form: cloudevents.Form = "structured",
         keys: Keys | None = None,
+        load_online: Callable[[Online], Scorer] | None = None,
     ) -> None:
-        self._load, self._metrics = load, metrics or Metrics()
+        self._load, self._load_online, self._metrics = load, load_online, metrics or Metrics()
         self._encoder, self._form = Predictions(spec, form), form
         self._source = cloudevents.source_of(spec.pipeline, SERVICE)
         self._stage = Stage("features", "scored", spec.digest)
@@ -77,6 +80,8 @@ class Serving:
         self._judged = 0
         self._again = 0
         self._pool: ServedPool | None = None
+        self._passed_over: Weights | None = None
+        self._online: tuple[Online, Scorer] | None = None
 
     @property
     def pool(self) -> ServedPool | None:
@@ -153,7 +158,8 @@ class Serving:
             decided = self._decision(wanted, "refused", stays, str(error))
         else:
             reason = f"fetched, verified and warmed up; {_before(self._pool)}"
-            self._pool = ServedPool(wanted, models, self._target, self._weighed.of(wanted.version))
+            self._pool = ServedPool(wanted, models, self._target)
+            self._follow_weights()
             self._metrics.pool.set(wanted.version)
             decided = self._decision(wanted, "swapped", f"pool {wanted.version} answers", reason)
         self._judged = wanted.version
@@ -164,9 +170,22 @@ class Serving:
         if self._pool is None:
             return 0, 0
         ruling = self._weighed.of(self._pool.version)
-        if ruling is not self._pool.ruling:
-            self._pool = self._pool.ruled(ruling)
+        if ruling is not self._pool.ruling and ruling is not self._passed_over:
+            try:
+                self._pool = self._pool.ruled(ruling, self._snapshot(ruling))
+            except (ModelRefused, Transient) as error:  # the checkpoint before rules on, until the next one comes
+                self._passed_over = ruling
+                logger.warning("weights_ignored", extra={"why": "artefact", "error": str(error)})
         return self._pool.version, self._pool.number
+
+    def _snapshot(self, ruling: Weights | None) -> Scorer | None:
+        """The online member that a checkpoint names."""
+        said = None if ruling is None else ruling.online
+        if said is None or self._load_online is None:
+            return None
+        if self._online is None or self._online[0] != said:
+            self._online = said, self._load_online(said)
+        return self._online[1]
 
     def _model(self, version: int) -> Scorer:
         if self._pool is not None and version in self._pool.models:

@@ -157,6 +157,9 @@ class Archive:
             for span in self.segments.spans(partition, 0, stop):
                 if span.segment is not None:
                     yield from self.segments.read(partition, span, features, self._lateness)
+                elif span.start > 0:  # what was there before the archive began is nobody's loss
+                    extra = {"partition": partition, "first": span.start, "last": span.stop - 1}
+                    log.warning("archive_incomplete", extra=extra)
             for run in self._waiting[partition]:
                 if usable(run.rows.schema.names, features):
                     yield from (restored(each, partition, features, self._lateness) for each in run.rows.to_batches())

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing
-from runtime.store import Store
+from runtime.store import NotStored, Store
 from schemas.messages import Member, Scalar
 from schemas.pipeline import Pipeline
 from schemas.task import Target
@@ -27,6 +27,7 @@ from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
 from services.training.saying import Saying
+from services.training.segments import SegmentDamaged
 
 LEAST_ROWS = 50
 """Rows that an operator's fit needs, so that its check means anything."""
@@ -49,7 +50,7 @@ class Carrying:
         composing: Composes the pool.
 
     Raises:
-        WrongSetup: The estimator does not take the parameters.
+        WrongSetup: The estimator is not there, or does not take the parameters.
     """
 
     def __init__(
@@ -119,8 +120,8 @@ class Carrying:
 
     def _seat_again(self, trigger: Trigger, made: Member, at: int, known: Knowledge) -> Steps:
         """A crash between member and pool left a member alone: it takes its place now."""
-        taken = self._taken(trigger, at, known)
-        start = trigger.since if taken is None else int(times(taken.rows)[0])
+        taken = self._rows(trigger, at, known)
+        start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
         seat = self.composing.admit(made, start, at, known)
         return [self.composing.said(known, at)] if seat.taken else []
 
@@ -136,17 +137,22 @@ class Carrying:
         if self._budget.spent(at, known.state.fits):
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
             return [[self._suppress(trigger, reason, at, known)]]
-        taken = self._taken(trigger, at, known)
-        least = LEAST_ROWS if trigger.urgent else 1
-        if taken is None or (why := _unusable(taken.rows, least, self._spec.target)):
-            return [[self._wait(trigger, "no labelled rows yet" if taken is None else why, at, known)]]
+        taken = self._rows(trigger, at, known)
+        if isinstance(taken, str):
+            return [[self._wait(trigger, taken, at, known)]]
         begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
         return [*begun, *self._fit(trigger, taken, at, known)]
 
-    @staticmethod
-    def _taken(trigger: Trigger, at: int, known: Knowledge) -> Taken | None:
+    def _rows(self, trigger: Trigger, at: int, known: Knowledge) -> Taken | str:
+        """The rows that a trigger takes, or why there are none that a fit could use."""
         selection = ALL if trigger.whole else known.datasets.window
-        return known.datasets.take(selection, at, trigger.since)
+        try:
+            taken = known.datasets.take(selection, at, trigger.since)
+        except (SegmentDamaged, NotStored) as error:  # the archive, not this service, is to be mended
+            return str(error)
+        if taken is None:
+            return "no labelled rows yet"
+        return _unusable(taken.rows, LEAST_ROWS if trigger.urgent else 1, self._spec.target) or taken
 
     def _suppress(self, trigger: Trigger, reason: str, at: int, known: Knowledge) -> Outgoing:
         self.finish(trigger, "suppressed", known)

@@ -79,19 +79,21 @@ class Composing:
         return [before, self.said(known, at), [told]]
 
     def known_by(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
-        """No fit where a member answers the new world as well as the anchor did the old one; None where none does."""
+        """No fit where the new world is a member's own; None where it is nobody's."""
         pool, sense = known.announced.pool, "mae" if self._spec.target.is_regression else "log_loss"
-        best = known.weighing.served.best(trigger.since, at)
-        anchor = None if pool is None else known.announced.members.get(pool.anchor)
-        if best is None or anchor is None or pool is None or best.member not in known.announced.members:
+        found = known.weighing.served.over(trigger.since, at)
+        if pool is None or pool.anchor not in found:
             return None
-        usual = anchor.metrics.get(sense)
-        if best.member == anchor.version or usual is None or not best.as_before(usual, anchor.rows):
+        best = min(found.values(), key=lambda each: each.loss)
+        member, anchor = known.announced.members.get(best.member), found[pool.anchor]
+        if member is None or sense not in member.metrics:
             return None
-        what = sense.replace("_", " ")
+        usual = member.metrics[sense]
+        if not best.at_home(usual, member.rows, anchor.loss):
+            return None
         reason = (
-            f"member {best.member} knew this world: its {what} is {best.loss:.4f} on the {best.rows} rows since the "
-            f"change, and was {usual:.4f} for the anchor before"
+            f"member {best.member} knew this world: its {sense.replace('_', ' ')} is {best.loss:.4f} on the {best.rows} "
+            f"rows since the change, was {usual:.4f} when it was checked, and is {anchor.loss:.4f} for the anchor"
         )
         evidence: dict[str, Scalar] = {"version": best.member, sense: best.loss, "rows": best.rows, "usual": usual}
         return [[self._saying.decision(trigger, "recalled", "no fit", reason, at, evidence)]]

@@ -54,4 +54,5 @@ class Datasets:
         recent = bounded.plain and bounded.newest is not None and bounded.newest <= self._recent.size
         pieces = self._recent.pieces if recent else self._archive.pieces
         taken = chosen(pieces, self._features, cut, bounded, self._seed)
-        return None if taken is None else replace(taken, log=self._archive.segments.log, selection=str(selection))
+        told = str(selection) if bounded == selection else f"{selection}, at most {bounded.rows} rows in memory"
+        return None if taken is None else replace(taken, log=self._archive.segments.log, selection=told)

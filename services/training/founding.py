@@ -57,19 +57,32 @@ class Founding:
         history: Name of the history: another one for other rows.
         partitions: Number of partitions of its examples.
         memory: Bytes of the largest dataset.
+        trusted: Types that a model may hold besides those of the list.
+
+    Attributes:
+        labelled: Examples so far.
 
     Raises:
         WrongSetup: The estimator does not take the parameters.
     """
 
-    def __init__(self, spec: Pipeline, store: Store, history: str, partitions: int, memory: int = MEMORY) -> None:
-        self._spec, self._fitter, self._saying = spec, Fitter(spec, store), Saying(spec.pipeline, keys=store.keys)
+    def __init__(
+        self,
+        spec: Pipeline,
+        store: Store,
+        history: str,
+        partitions: int,
+        memory: int = MEMORY,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        self._spec, self._fitter = spec, Fitter(spec, store, trusted)
+        self._saying = Saying(spec.pipeline, keys=store.keys)
         self._archive = Archive(Segments(store, spec.pipeline, history), spec.drift.lateness)
         for partition in range(partitions):
             self._archive.begin(partition, 0, 0, None)
         self._datasets = Datasets(spec, Window(tuple(spec.features), 0, 0, 0), self._archive, memory)
         self._reached = BEGINNING
-        self.rows = 0
+        self.labelled = 0
 
     def take(self, partition: int, messages: Sequence[Message]) -> None:
         """Archive messages of `examples`.
@@ -80,7 +93,7 @@ class Founding:
         for each in decode(Polled(EXAMPLES, partition, messages)):
             self._archive.add(partition, each, 0)
             self._reach(each)
-            self.rows += each.batch.num_rows
+            self.labelled += each.batch.num_rows
         self._archive.write(0)
 
     def _reach(self, message: Decoded) -> None:

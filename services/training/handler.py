@@ -144,9 +144,11 @@ class Training:
                 fold(message)
         known.hear_judge()
         known.hear_pool()
+        waiting = sum(each.batch.num_rows for _, decoded in batches for each in decoded)
         for run, decoded in batches:
             for each, message in zip(decoded, run.messages, strict=True):
-                rows = known.take_rows(run.partition, each, message.timestamp)
+                rows = known.take_rows(run.partition, each, message.timestamp, waiting)
+                waiting -= each.batch.num_rows
                 self._metrics.rows.labels(EXAMPLES).inc(rows)
         return asked
 

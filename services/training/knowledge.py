@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import cast
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from runtime.metrics import Metrics
 from runtime.ports import LogReader, Message, Place
 from runtime.signing import Keys
 from runtime.stage import Decoded
+from schemas.online import OnlineKind
 from schemas.pipeline import Pipeline
 from services.training.archive import Archive
 from services.training.datasets import MEMORY, Datasets
@@ -22,6 +24,7 @@ from services.training.domain.selection import selected
 from services.training.domain.triggers import State
 from services.training.domain.turns import FOLLOW_UP
 from services.training.domain.window import Window
+from services.training.learning import Learning
 from services.training.reading import Episodes, Judgement, passed_before
 from services.training.segments import Segments
 from services.training.weighing import Weighing, newest
@@ -95,7 +98,12 @@ class Knowledge:
         self.hear_judge()
         if self.state.log != self.archive.segments.log:
             self.state.log, self.state.archived = self.archive.segments.log, {}
-        self.weighing = Weighing(self._spec, newest(log, self._keys, self._metrics), self.announced.pool)
+        given, kind = newest(log, self._keys, self._metrics), self._spec.model.online
+        learning = None
+        if kind != "none":
+            said = None if given is None else given.online
+            learning = Learning(self._spec, cast("OnlineKind", kind), self.archive.segments.store, said)
+        self.weighing = Weighing(self._spec, given, self.announced.pool, learning)
         for partition in self.window.next:
             place = Place("examples", partition)
             positions[place] = self._begin(log, place)
@@ -138,7 +146,7 @@ class Knowledge:
         """Add up the rows that are decided on: the window may forget them."""
         self.state.growth = growth.settled(self.state.growth, self.window)
 
-    def take_rows(self, partition: int, message: Decoded, timestamp: int) -> int:
+    def take_rows(self, partition: int, message: Decoded, timestamp: int, waiting: int = 0) -> int:
         """Remember the rows of a message that the broker took at a time, and learn from them; how many are new."""
         self.archive.add(partition, message, timestamp)
         needed = {*KEPT, *self._spec.features}
@@ -148,7 +156,7 @@ class Knowledge:
         before = self.window.passed(partition)
         fresh = self.window.add(partition, message.offset, message.batch, passed(message.headers.through))
         rows = message.batch if fresh.all() else message.batch.filter(pa.array(fresh))
-        self.weighing.take(partition, message.offset, rows, before)
+        self.weighing.take(partition, message.offset, rows, before, waiting)
         return int(fresh.sum())
 
 

@@ -43,7 +43,7 @@ def remake(
         log: The topic, for offsets that are not archived; None for the archive alone.
 
     Raises:
-        RowsGone: Offsets are neither here nor there; the text names them.
+        RowsGone: Rows are missing, for offsets are neither here nor there; the text names them.
         DatasetDiffers: The rows do not hash to the digest.
         SegmentDamaged: A segment is not what was written.
         Transient: Store or broker is away.
@@ -52,6 +52,7 @@ def remake(
     rows = taking.remake(dataset, source.pieces, tuple(features))
     found = "none" if rows is None else content_digest(rows, features)
     if rows is None or found != dataset.digest:
+        source.refuse_gone()
         count = 0 if rows is None else rows.num_rows
         raise DatasetDiffers(
             f"the {dataset.rows} rows of the dataset hash to {dataset.digest}, the {count} that were found to {found}: "
@@ -69,6 +70,7 @@ class _Source:
         self._log = log if known == self._name else None
         self._positions = dataset.positions
         self._segments = Segments(store, pipeline, self._name)
+        self._gone: list[str] = []
 
     def pieces(self, features: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for partition, (start, stop) in self._positions.items():
@@ -82,11 +84,22 @@ class _Source:
     def _from_topic(self, partition: int, span: Span, features: Sequence[str]) -> Iterator[pa.RecordBatch]:
         place = Place(EXAMPLES, partition)
         if self._log is None or self._log.begin(place) > span.start or self._log.end(place) < span.stop:
-            raise RowsGone(
-                f"offsets {span.start} to {span.stop - 1} of partition {partition} of examples are neither in the "
-                f"archive nor on the topic (log {self._name!r}); restore the archive from a backup"
-            )
+            gone = f"offsets {span.start} to {span.stop - 1} of partition {partition}"
+            self._gone += [gone] if gone not in self._gone else []
+            return
         for message in self._log.read(place, span.start, span.stop):
             batch = b.decode(message.value)
             if batch.num_rows and usable(batch.schema.names, features):
                 yield remembered(batch, features, partition, message.offset, 0)
+
+    def refuse_gone(self) -> None:
+        """Return where everything was there. What the fit did not have either does no harm: the digest tells.
+
+        Raises:
+            RowsGone: Something was not.
+        """
+        if self._gone:
+            raise RowsGone(
+                f"{', '.join(self._gone)} of examples are neither in the archive nor on the topic, log {self._name}: "
+                "restore the archive from a backup"
+            )

@@ -75,10 +75,14 @@ class Segments:
         store: Where they lie.
         pipeline: Name of the pipeline.
         log: Id of the topic `examples`, or name of a history: offsets mean nothing without it.
+
+    Attributes:
+        store: The same.
+        log: The same.
     """
 
     def __init__(self, store: Store, pipeline: str, log: str) -> None:
-        self._store, self.log = store, log
+        self.store, self.log = store, log
         self._folder = f"archive/{pipeline}/examples/log-{log}"
 
     def write(self, partition: int, first: int, last: int, rows: pa.Table) -> str:
@@ -97,7 +101,7 @@ class Segments:
         pq.write_table(rows, sink, compression="zstd")
         value = sink.getvalue().to_pybytes()
         path = self._path(partition, Segment(first, last, sha256(value)))
-        self._store.put(path, value)
+        self.store.put(path, value)
         return path
 
     def of(self, partition: int) -> list[Segment]:
@@ -106,7 +110,7 @@ class Segments:
         Raises:
             Transient: The store is away.
         """
-        found = [Segment.named(path) for path in self._store.names(f"{self._folder}/{partition}")]
+        found = [Segment.named(path) for path in self.store.names(f"{self._folder}/{partition}")]
         return sorted((each for each in found if each is not None), key=lambda each: (each.first, -each.last))
 
     def spans(self, partition: int, start: int, stop: int) -> Iterator[Span]:
@@ -147,7 +151,7 @@ class Segments:
 
     def _bytes(self, partition: int, segment: Segment) -> bytes:
         path = self._path(partition, segment)
-        value = self._store.get(path, SEGMENT_BYTES)
+        value = self.store.get(path, SEGMENT_BYTES)
         if sha256(value) != segment.sha256:
             raise SegmentDamaged(f"{path} is not what was written: its SHA-256 differs; restore it from a backup")
         return value
@@ -165,7 +169,7 @@ def archived(batch: pa.RecordBatch, offset: int, passed: int | None) -> pa.Recor
     """A message's rows as a segment holds them."""
     rows = batch.replace_schema_metadata(None)
     rows = rows.append_column(OFFSET, pa.array(np.full(batch.num_rows, offset, np.int64)))
-    return rows.append_column(PASSED, pa.array([passed] * batch.num_rows, pa.int64()))
+    return rows.append_column(PASSED, pa.repeat(pa.scalar(passed, pa.int64()), batch.num_rows))
 
 
 def _within(table: pa.Table, span: Span) -> list[pa.RecordBatch]:

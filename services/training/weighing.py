@@ -13,6 +13,7 @@ from runtime.ports import LogReader
 from runtime.signing import Keys
 from runtime.weighed import WEIGHTS, Weighed, tail
 from schemas import batch as b
+from schemas.beside import apart
 from schemas.columns import completed
 from schemas.messages import Pool
 from schemas.pipeline import Pipeline
@@ -23,6 +24,7 @@ from services.training.domain.judged import Judged
 from services.training.domain.referee import Referee
 from services.training.domain.rows import times
 from services.training.domain.served import Served
+from services.training.learning import Learning
 
 CADENCE = 100
 """Labels between two checkpoints."""
@@ -38,6 +40,7 @@ class Weighing:
         spec: The pipeline.
         given: The newest checkpoint, None before the first.
         pool: The newest pool, None before the first.
+        learning: The online member, None without one.
 
     Attributes:
         blend: Members, weights, calibrator.
@@ -46,8 +49,14 @@ class Weighing:
         covers: Partition of `examples`: offset of the last message that was folded.
     """
 
-    def __init__(self, spec: Pipeline, given: Weights | None = None, pool: Pool | None = None) -> None:
-        self._model = spec.pipeline
+    def __init__(
+        self,
+        spec: Pipeline,
+        given: Weights | None = None,
+        pool: Pool | None = None,
+        learning: Learning | None = None,
+    ) -> None:
+        self._model, self._width, self._learning = spec.pipeline, spec.target.width, learning
         task: Task = spec.task
         if given is None and pool is not None:
             given = _own(pool, task)
@@ -83,7 +92,7 @@ class Weighing:
         for each in pool.members:
             referee.challenge(each)
 
-    def take(self, partition: int, offset: int, rows: pa.RecordBatch, passed: int) -> None:
+    def take(self, partition: int, offset: int, rows: pa.RecordBatch, passed: int, waiting: int = 0) -> None:
         """Fold the new rows of a message; one that was folded before the checkpoint changes nothing.
 
         Args:
@@ -91,16 +100,20 @@ class Weighing:
             offset: Place of the message.
             rows: Its rows that are new.
             passed: Time that its partition had passed before it.
+            waiting: Rows that wait to be taken, these included.
         """
         rows = completed(rows, dict(b.SCORED))
         if b.CORRECTION in rows.schema.names:
             rows = rows.filter(pc.invert(pc.fill_null(rows.column(b.CORRECTION), fill_value=False)))
         labels = rows.column(b.LABEL).to_numpy(zero_copy_only=False).astype(float)
-        judged = Judged.of(rows.column(b.MEMBERS), rows.column(b.OUTPUTS), labels)
+        members, outputs, online = apart(rows.column(b.MEMBERS), rows.column(b.OUTPUTS), self._width)
+        judged = Judged.of(members, outputs, labels, None if self._learning is None else online)
         self.served.add(judged, np.maximum(times(rows), passed), times(rows))
         if offset <= self.covers.get(partition, -1):
             return
         self.covers[partition] = offset
+        if self._learning is not None:
+            self._learning.take(rows, labels, waiting)
         if self.referee is not None:
             self.referee.fold(judged, self.blend.deviation)
         self.blend.fold(judged)
@@ -118,6 +131,8 @@ class Weighing:
         if (referee := self.referee) is not None:
             tried = {"challengers": referee.challengers, "trials": dict(referee.trials)}
             identity |= {"champion": referee.champion, **tried}
+        if self._learning is not None:
+            identity |= {"online": self._learning.snapshot()}
         return self.blend.checkpoint(**identity, pool=pool.version, covers=dict(self.covers))
 
 

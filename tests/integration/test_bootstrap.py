@@ -176,6 +176,13 @@ def test_more_copies_than_brokers_are_refused_with_the_mend(kafka: str, unique: 
         bootstrap(kafka, spec, text, 2, 3, 3)
 
 
+def test_a_retention_that_is_faster_than_the_archive_is_refused_with_the_mend(kafka: str, unique: str) -> None:
+    hour = str(3_600_000)
+    make(kafka, physical(unique, "examples"), 2, **{"retention.ms": hour})
+    with pytest.raises(WrongSetup, match=rf"examples.v1 has retention.ms={hour}(.|\n)*--add-config retention.ms="):
+        run(kafka, unique)
+
+
 def test_the_command_prints_one_object_and_the_settings_come_from_the_environment(
     kafka: str, unique: str, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from headrace.local_kafka import LocalKafkaSettings
 from headrace.local_kafka.jars import Jar, _fetch_all, fetch_jars
@@ -22,7 +24,7 @@ from runtime.bootstrap import bootstrap
 from runtime.kafka import KafkaCarrier, KafkaLog
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing, Place, Polled
-from runtime.signing import keys_in_memory
+from runtime.signing import Keys, key_id, keys_in_memory
 from runtime.store import Store
 from schemas import batch as b
 from schemas import cloudevents
@@ -213,6 +215,29 @@ def test_a_forged_file_is_named_and_ends_with_1(name: str, store: str, tmp_path:
     done = run(python("verify_model.py", store), update(member))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"FORGED: {member.uri}/{name} is not the file that was announced\n"
+
+
+def key(folder: Path, keys: Keys) -> str:
+    (public,) = keys.trusted.values()
+    file = folder / f"{key_id(public)}.pem"
+    file.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return str(file)
+
+
+def test_a_signature_is_verified_with_the_keys_that_are_named(store: str, tmp_path: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    stranger = key(tmp_path, Keys.of([private.public_key()]))
+    trusted = key(tmp_path, keys_in_memory())
+    one, two = (artefact(Store(store, keys_in_memory()), spec(), version) for version in (1, 2))
+    done = run([*python("verify_signature.py", store), stranger, trusted], update(one))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "shop version 1: manifest.json, model.skops, warmup.arrow are signed\n"
+    folder, forged = tmp_path / "artefacts", (1, "", f"FORGED: no key that you trust signed {one.uri}\n")
+    done = run([*python("verify_signature.py", store), stranger], update(one))
+    assert (done.returncode, done.stdout, done.stderr) == forged
+    (folder / one.uri / "model.sig").write_bytes((folder / two.uri / "model.sig").read_bytes())
+    done = run([*python("verify_signature.py", store), trusted], update(one))
+    assert (done.returncode, done.stdout, done.stderr) == forged
 
 
 def test_a_missing_file_is_named_and_ends_with_1(store: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from headrace.cli import run
 from headrace.plans import SIGNING, TRUSTED, pair
 from runtime.artefact import fetch_manifest
 from runtime.kafka import KafkaCarrier, KafkaLog
+from runtime.kafka_admin import topic_admin
 from runtime.keys import private_key
 from runtime.model import fetch
 from runtime.ports import Outgoing, Place
@@ -172,6 +173,15 @@ def run_until(worker: Worker, done: Callable[[], bool]) -> None:
         worker.step()
 
 
+def test_a_file_that_is_not_there_is_refused_before_anything_is_made(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rig.run("nowhere.csv") == 2
+    assert "nowhere.csv: there is no such file" in capsys.readouterr().err
+    with topic_admin(rig.brokers) as admin:
+        assert not admin.existing([f"{rig.name}.models.v1"])
+
+
 def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
     assert rig.run() == 0
     worker = rig.controller()
@@ -184,6 +194,8 @@ def test_a_controller_that_runs_takes_the_model_for_its_first(rig: Rig) -> None:
         handler = worker._handler
         assert isinstance(handler, Training)
         assert list(handler._known.weighing.blend.members) == [1]
+        handler._known.archive.write()
+        assert rig.store.names(f"archive/{rig.name}/examples/log-{log.topic_id('examples')}/0")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def _ranked(old: Stream, counts: npt.NDArray[np.int64], new: Stream) -> Floats:
 
 def _line(at: Floats, places: Floats, values: Floats) -> Floats:
     """Linear between the places, and as steep as over all of them outside."""
-    steepness = (values[-1] - values[0]) / max(places[-1] - places[0], np.finfo(float).tiny)
+    with np.errstate(over="ignore"):  # of places that are one it is infinite
+        steepness = (values[-1] - values[0]) / max(places[-1] - places[0], np.finfo(float).tiny)
     outside = at - np.clip(at, places[0], places[-1])
     return np.interp(at, places, values) + outside * min(steepness, np.finfo(float).max)  # type: ignore[no-any-return]
 

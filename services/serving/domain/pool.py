@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.beside import ONLINE
 from schemas.messages import Pool
 from schemas.pooling import IDENTITY, Calibrator, Weights, mix
 from schemas.task import BINARY, Target, shaped
@@ -33,12 +34,14 @@ class ServedPool:
         models: Each member's model.
         target: What is predicted.
         ruling: The newest checkpoint of its weights, or of the pool before it; None before the first.
+        online: The online member that the checkpoint names, None where it names none.
     """
 
     announced: Pool
     models: dict[int, Scorer]
     target: Target = BINARY
     ruling: Weights | None = None
+    online: Scorer | None = None
 
     @property
     def version(self) -> int:
@@ -52,17 +55,19 @@ class ServedPool:
 
     @cached_property
     def members(self) -> tuple[int, ...]:
-        """The members in the order of their outputs: the anchor first, then the others ascending."""
+        """The members in the order of their outputs: the anchor first, then the others ascending, the online member."""
         anchor = self.announced.anchor
-        return (anchor, *sorted(each for each in self.announced.members if each != anchor))
+        others = sorted(each for each in self.announced.members if each != anchor)
+        return (anchor, *others, *(() if self.online is None else (ONLINE,)))
 
-    def ruled(self, ruling: Weights | None) -> ServedPool:
+    def ruled(self, ruling: Weights | None, online: Scorer | None) -> ServedPool:
         """The same pool under another checkpoint."""
-        return replace(self, ruling=ruling)
+        return replace(self, ruling=ruling, online=online)
 
     def outputs(self, batch: pa.RecordBatch) -> Vector:
         """Each member's output for each row, shape (rows, members, K)."""
-        scores = [self.models[each].score(batch) for each in self.members]
+        models = self.models if self.online is None else {**self.models, ONLINE: self.online}
+        scores = [models[each].score(batch) for each in self.members]
         return np.stack([each[:, None] if each.ndim == 1 else each for each in scores], axis=1)
 
     def answers(self, outputs: Vector) -> Vector:
@@ -70,15 +75,21 @@ class ServedPool:
         alone = self.announced.alone
         if alone is not None:
             return np.asarray(outputs[:, self.members.index(alone)])
-        mixed = mix(self.target.task, outputs, self._weights, self._calibrator)
+        seats = len(self.announced.members)
+        beside = None if self.online is None else outputs[:, seats]
+        mixed = mix(self.target.task, outputs[:, :seats], self._weights, self._calibrator, beside)
         return mixed if mixed.ndim > 1 else mixed[:, None]
 
     @cached_property
     def _weights(self) -> Vector:
         """A checkpoint of the pool before rules with its calibrator alone: it does not know the new member."""
         if self.ruling is not None and self.ruling.pool == self.version:
-            return self.ruling.weights(self.members)
-        return np.array([self.announced.weights[each] for each in self.members])
+            return self.ruling.weights(self._seated)
+        return np.array([self.announced.weights[each] for each in self._seated])
+
+    @property
+    def _seated(self) -> tuple[int, ...]:
+        return self.members[: len(self.announced.members)]
 
     @cached_property
     def _calibrator(self) -> Calibrator:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from schemas.beside import ONLINE
 from schemas.events import FieldError, Reason, Rejection, arrow_schema, event_decoder, to_columns
 from schemas.expressions import Expressions
 from schemas.pipeline import Pipeline
@@ -158,7 +159,8 @@ def told_by(members: Sequence[int], outputs: Vector) -> list[dict[str, dict[str,
         outputs: Shape (events, members, K).
     """
     plain = outputs[:, :, 0] if outputs.shape[2] == 1 else outputs
-    return [{"outputs": dict(zip(map(str, members), row, strict=True))} for row in plain.tolist()]
+    names = ["online" if each == ONLINE else str(each) for each in members]
+    return [{"outputs": dict(zip(names, row, strict=True))} for row in plain.tolist()]
 
 
 def _of_two(output: Sequence[float], target: Target) -> dict[str, Any]:

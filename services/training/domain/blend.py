@@ -101,9 +101,11 @@ class Blend:
         return max(self.members, key=lambda each: (weights[each], each))
 
     def redundant(self, spared: Collection[int]) -> int | None:
-        """Who leaves a full pool: of the members judged enough the one nearest to another, the lighter of two.
+        """Who leaves a full pool: of the members judged enough, who would be missed least.
 
-        Regimes that sleep stay: a member leaves because somebody else says the same, not because it is light.
+        That is the least product of the distance to the nearest other member and the root of the weight: of several
+        that say the same the lighter leave first, and a regime that sleeps, light but unlike the others, stays. By
+        distance alone a pool fills with members that were never right.
 
         Args:
             spared: Who stays whatever comes: the anchor, the newest.
@@ -111,14 +113,11 @@ class Blend:
         Returns:
             The member; None where none may leave.
         """
-        may = [
-            place
-            for place, member in enumerate(self.members)
-            if self._labels[place] >= JUDGED_ENOUGH and member not in spared
-        ]
-        distance = self._distances()
-        ranked = [(distance[place].min(), self._logs[place], place) for place in may]
-        return self.members[min(ranked)[2]] if ranked else None
+        nearest = self._distances().min(axis=1, initial=np.inf)
+        missed = dict(zip(self.members, nearest * np.exp(self._logs / 2.0), strict=True))
+        judged = dict(zip(self.members, self._labels, strict=True))
+        may = [each for each in self.members if judged[each] >= JUDGED_ENOUGH and each not in spared]
+        return min(may, key=lambda each: (missed[each], each), default=None)
 
     def _distances(self) -> Floats:
         """Mean distance between two members' outputs; infinite where they never scored the same row."""
@@ -132,7 +131,7 @@ class Blend:
         awake = [self.members.index(run.members[place]) for place in known]
         told = opinions(self._task, run.outputs[:, known])
         path, labels = self._follow(awake, told, run.labels)
-        mixed = _served(run.mixed, mixture(told, path))
+        mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
         self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
@@ -157,14 +156,6 @@ class Blend:
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
             self._together[one, awake[index + 1 :]] += len(outputs)
-
-
-def _served(written: Floats | None, now: Floats) -> Floats:
-    """The mixtures that a calibrator learns from: as they were served, which weights of today would have done better.
-
-    Labels are late. Weights that know the labels between a row and its own flatter the mixture.
-    """
-    return now if written is None else np.where(np.isfinite(written), written, now)
 
 
 def _square(members: int, upper: Collection[float]) -> Floats:

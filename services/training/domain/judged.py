@@ -25,14 +25,12 @@ class Run:
         outputs: Their outputs, shape (rows, members, K).
         labels: Index of the class, or the value; shape (rows,).
         online: The online member's outputs, shape (rows, K); None without one.
-        mixed: The mixture as it was served, likewise; None where nobody wrote it down.
     """
 
     members: tuple[int, ...]
     outputs: Floats
     labels: Floats
     online: Floats | None
-    mixed: Floats | None = None
 
     def part(self, rows: slice | npt.NDArray[np.bool_], members: npt.NDArray[np.int64]) -> Run:
         """Some of the rows, and some of the members, by place."""
@@ -41,7 +39,6 @@ class Run:
             self.outputs[rows][:, members],
             self.labels[rows],
             None if self.online is None else self.online[rows],
-            None if self.mixed is None else self.mixed[rows],
         )
 
     def pieces(self) -> Iterator[Run]:
@@ -64,8 +61,6 @@ class Judged:
         outputs: Their outputs, K for each member.
         labels: Index of the class, or the value; shape (rows,).
         online: The online member's outputs, shape (rows, K), NaN in rows that it did not score; None without one.
-        mixed: The mixture as it was served (of `schemas.pooling.mixture`), shape (rows, K), NaN where nobody wrote it
-            down; None where nobody ever did.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -73,23 +68,15 @@ class Judged:
     outputs: Floats
     labels: Floats
     online: Floats | None = None
-    mixed: Floats | None = None
 
     @classmethod
-    def of(
-        cls,
-        members: pa.ListArray,
-        outputs: pa.ListArray,
-        labels: Floats,
-        online: Floats | None = None,
-        mixed: Floats | None = None,
-    ) -> Self:
+    def of(cls, members: pa.ListArray, outputs: pa.ListArray, labels: Floats, online: Floats | None = None) -> Self:
         """From the columns of a batch; rows that no pool scored are null, or have no members."""
         lengths = members.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = members.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
         values = outputs.flatten().to_numpy(zero_copy_only=False).astype(float)
-        return cls(offsets, flat, values, np.asarray(labels, float), online, mixed)
+        return cls(offsets, flat, values, np.asarray(labels, float), online)
 
     def runs(self) -> Iterator[Run]:
         """The rows in runs of the same members; rows without any are left out."""
@@ -107,7 +94,6 @@ class Judged:
             flat.reshape(stop - start, len(members), width),
             self.labels[start:stop],
             None if self.online is None else self.online[start:stop],
-            None if self.mixed is None else self.mixed[start:stop],
         )
         return whole.part(np.isfinite(whole.labels), np.argsort(members))
 

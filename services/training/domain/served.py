@@ -44,16 +44,18 @@ class Knows(NamedTuple):
     error: float
     rows: int
 
-    def as_before(self, usual: float, rows: int) -> bool:
-        """Whether it does as well as another member did in its own world, chance allowed for.
+    def at_home(self, usual: float, rows: int, anchor: float) -> bool:
+        """Whether this is the member's own world: it does as well as on the rows of its check, chance allowed for, and
+        costs at most half of what the anchor does, to which the world is new.
 
         Args:
-            usual: Loss of the other member on held-out rows.
+            usual: Its loss on held-out rows.
             rows: Rows of its fit.
+            anchor: The anchor's loss over the same rows.
         """
         deviation = self.error * np.sqrt(self.rows)
         noise = deviation * np.sqrt(1 / self.rows + 1 / max(1.0, HELD_OUT * rows))
-        return bool(self.loss <= usual + DEVIATIONS * noise)
+        return bool(self.loss <= usual + DEVIATIONS * noise and self.loss <= anchor / 2)
 
 
 class Served:
@@ -92,22 +94,21 @@ class Served:
         while self._size - len(self._parts[0].loss) >= MOST:
             self._size -= len(self._parts.pop(0).loss)
 
-    def best(self, since: int, until: int) -> Knows | None:
-        """Who answered a stretch of rows best, of those that answered nearly all of it; None where nobody did.
+    def over(self, since: int, until: int) -> dict[int, Knows]:
+        """Those members that answered nearly all of a stretch of rows, with what that cost.
 
         Args:
             since: Least label time.
             until: Highest order.
         """
         if not self._parts:
-            return None
+            return {}
         self._parts = [Answers(*map(np.concatenate, zip(*self._parts, strict=True)))]
         order, time, member, loss = self._parts[0]
         within = (time >= since) & (order <= until) & np.isfinite(loss)
         found = [self._over(each, loss[within & (member == each)]) for each in np.unique(member[within]).tolist()]
         most = max((each.rows for each in found), default=0)
-        there = [each for each in found if each.rows >= max(2.0, PRESENT * most)]
-        return min(there, key=lambda each: each.loss, default=None)
+        return {each.member: each for each in found if each.rows >= max(2.0, PRESENT * most)}
 
     @staticmethod
     def _over(member: int, losses: npt.NDArray[np.float64]) -> Knows:

@@ -1,9 +1,11 @@
 """`headrace explain`: what a log tells of versions, episodes, predictions, and of fits that did not happen."""
 
 import io
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -15,7 +17,7 @@ from headrace.explain import story, why_not
 from headrace.explain.command import Stretch, tell
 from headrace.explain.ledger import Ledger, Telling
 from headrace.explain.pages import page
-from headrace.explain.predicted import said
+from headrace.explain.predicted import of_prediction, said
 from headrace.explain.reading import ledger, numbered, weighings
 from headrace.explain.rows import newest_ids, scored
 from headrace.files import messages
@@ -126,11 +128,22 @@ def test_a_prediction_is_told_by_its_members_weights_features_and_label(log: Log
     assert all("fitted at" in each.reason for each in members)
     assert members[0].evidence["anchor"]
     (mixed,) = (each for each in answers if each.step == "mixed")
-    assert f"makes {said(SPEC.target, row.values).split(', ')[1]} of it" in mixed.outcome
+    assert f"made {said(SPEC.target, row.values).split(', ')[1]} of it" in mixed.outcome
     label = telling.entries[-1]
     assert (label.step, label.evidence["delay"]) == ("labelled", "5m")
     assert telling.summary.endswith(("right", "wrong"))
     assert told(log, row.id, store).entries == telling.entries
+
+
+def test_a_prediction_of_a_champion_names_it_and_claims_no_mixture(log: LogReader) -> None:
+    row = scored(log, "reading-5900")
+    assert row is not None
+    outputs, members = row.values[b.OUTPUTS], row.values[b.MEMBERS]
+    headers = msgspec.structs.replace(row.headers, weights=0)  # those of a champion do not count
+    row = replace(row, headers=headers, values={**row.values, b.PREDICTION: outputs[1]})
+    telling = of_prediction(ledger(log, keys_in_memory()), SPEC, row, None, None)
+    (mixed,) = (each for each in telling.entries if each.step == "mixed")
+    assert mixed.outcome.startswith(f"v{members[1]} alone answers")
 
 
 def test_a_row_without_label_or_model_says_so(log: LogReader, store: Store) -> None:

@@ -13,15 +13,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from runtime.announced import Announced
 from runtime.artefact import ModelRefused
 from runtime.bundle import MOST_BYTES, SIGNATURE, sign_files
+from runtime.memory import MemoryBroker, MemoryLog
 from runtime.metrics import Metrics
 from runtime.model import fetch
 from runtime.ports import LogReader, Place, Stored
 from runtime.references import References
 from runtime.signing import Keys, keys_in_memory, seal_json, signed
 from runtime.store import NotStored, Store
+from runtime.weighed import TAIL, Weighed, outgoing, tail
 from schemas import cloudevents
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, sha256
 from schemas.messages import Member, Pool
+from schemas.pooling import IDENTITY, Calibrator, Weights
 from schemas.reference import REFERENCE
 from tests.unit.services.drift.scores import reference
 from tests.unit.services.serving.loop import Loop, artefact, pool
@@ -338,6 +341,15 @@ def test_a_message_that_is_read_again_is_no_replay() -> None:
     assert announced.pool.version == 6
 
 
+def test_who_composes_pools_hears_of_an_older_own_one_without_an_alarm() -> None:
+    metrics = Metrics()
+    announced = Announced(KEYS, metrics)
+    announced.pool = POOL.model_copy(update={"version": 7})
+    assert announced.take(OLD) is None
+    assert announced.pool.version == 7
+    assert metrics.registry.get_sample_value("headrace_refused_models_total", {"why": "void"}) == 0
+
+
 def test_a_message_that_a_newer_version_says_is_neither_believed_nor_counted() -> None:
     newer = OLD._replace(value=(OLD.value or b"").replace(b"headrace.pool.v1", b"headrace.lake.v1"))
     announced, counted = heard(newer)
@@ -359,6 +371,62 @@ def test_a_field_that_this_version_does_not_know_is_under_the_signature() -> Non
     assert counted == {}
     assert announced.pool is not None
     assert announced.pool.version == POOL.version
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def weights(number: int = 5, **changed: object) -> Weights:
+    parts = {"model": "shop", "epoch": 3, "number": number, "pool": 5, "members": (1,), "log_weights": (0.0,)}
+    return Weights(**{**parts, "labels": (7,), "calibrator": Calibrator(IDENTITY["binary"]), **changed})  # type: ignore[arg-type]
+
+
+def weighing(said: Weights, by: Keys = KEYS, offset: int = 1, **changed: object) -> Stored:
+    """A checkpoint as somebody signs it, and changes it afterwards."""
+    value = json.loads(outgoing(said, by).value) | changed
+    return Stored(offset, 0, b"shop/weights", json.dumps(value).encode())
+
+
+FORGED_WEIGHTS: dict[str, tuple[Stored, str]] = {
+    "unsigned": (weighing(weights(6), Keys(unsigned=True)), "unsigned"),
+    "by an unknown key": (weighing(weights(6), STRANGER), "unknown_key"),
+    "changed": (weighing(weights(5), number=6), "wrong_signature"),
+    "with another snapshot": (weighing(weights(6), online={"uri": "x", "sha256": "0" * 64}), "wrong_signature"),
+    "an older epoch": (weighing(weights(9, epoch=2)), "void"),
+    "an older number": (weighing(weights(4)), "void"),
+    "no JSON": (Stored(1, 0, b"shop/weights", b"\x80\x04."), "unreadable"),
+    "nested without end": (Stored(1, 0, b"shop/weights", b"[" * 200_000), "unreadable"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_WEIGHTS)
+def test_forged_or_replayed_weights_are_ignored_and_counted(name: str) -> None:
+    forged, why = FORGED_WEIGHTS[name]
+    metrics = Metrics()
+    weighed = Weighed(KEYS, metrics)
+    assert weighed.take(weighing(weights(), offset=0)) is not None
+    assert weighed.take(forged) is None
+    assert weighed.newest is not None
+    assert (weighed.newest.number, weighed.newest.epoch, weighed.newest.online) == (5, 3, None)
+    assert metrics.registry.get_sample_value("headrace_refused_models_total", {"why": why}) == 1
+
+
+def test_weights_survive_whoever_writes_them_in_another_form() -> None:
+    said = weights(log_weights=(-1.5e-9,))
+    value = json.dumps(json.loads(outgoing(said, KEYS).value), indent=4, sort_keys=True).encode()
+    taken = Weighed(KEYS).take(Stored(0, 0, None, value))
+    assert taken is not None
+    assert (taken.log_weights, taken.key) == (said.log_weights, *KEYS.trusted)
+
+
+def test_a_flood_of_forged_weights_does_not_hide_the_genuine_ones_at_a_start() -> None:
+    broker = MemoryBroker({"weights": 1})
+    genuine = outgoing(weights(), KEYS)
+    broker.append(Place("weights", 0), genuine.value, genuine.key)
+    for number in range(3 * TAIL):
+        forged = outgoing(weights(100 + number), STRANGER)
+        broker.append(Place("weights", 0), forged.value, forged.key)
+    assert tail(MemoryLog(broker, "serving"), KEYS) == 0
 
 
 # --- serving ----------------------------------------------------------------------------------

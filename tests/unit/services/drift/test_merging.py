@@ -7,6 +7,7 @@ import pytest
 from schemas import batch as b
 from schemas.bins import LABEL, LOSS
 from schemas.bins_learning import learn
+from schemas.task import Target
 from services.drift.domain.lanes import Lane
 from services.drift.domain.merging import Key, Merge, Rows
 from services.drift.domain.panes import judged
@@ -161,3 +162,35 @@ def test_what_was_counted_with_bins_that_are_gone_counts_nothing() -> None:
     sums.lanes[0].add(0, *tallied((0, 0), (0, 5, 0, [1, 2], [3, 3]), (0, 0, 0, [0], [3])))
     (found,) = sums.settle()
     assert (found.anchor, found.counts.shape, found.quality[0, 0]) == (5, (1, 0), 3)
+
+
+NUMBER = Target("regression")
+SEVERAL = Target("multiclass", ("a", "b", "c"))
+
+
+def answered(outputs: list[list[float]], labels: pa.Array) -> pa.RecordBatch:
+    """Joined rows of one member."""
+    rows = examples([Row(i, 10 * i) for i in range(len(outputs))])
+    for name, column in ((b.OUTPUTS, pa.array(outputs, pa.list_(pa.float64()))), (b.LABEL, labels)):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
+
+
+def test_in_regression_the_witness_hears_how_great_a_loss_is_among_those_of_the_reference() -> None:
+    rows = pa.RecordBatch.from_pydict({"x": np.arange(160.0)})
+    bins = learn(rows, {"x": "number"}, np.arange(160.0), np.arange(160.0), np.arange(160.0))
+    told = answered([[5.0], [5.0], [5.0], [np.nan]], pa.array([5.0, 85.0, 1e9, 0.0]))
+    merged = Rows.merged([judged(told, NUMBER)])
+    assert merged.loss.tolist() == [0.0, 80.0, 1e9 - 5.0]
+    assert merged.errors(bins).tolist() == pytest.approx([0.0, 0.5, 1.0], abs=0.05)
+    assert merged.errors(None).tolist() == [0.0, 0.0, 0.0]
+    counts = bins.count(merged.columns, np.zeros(3, np.int64), 1)[0]
+    assert counts[bins.part(LABEL, "numeric")].sum() == counts[bins.part(LOSS, "loss")].sum() == 3
+
+
+def test_of_several_classes_the_witness_hears_whether_it_was_the_wrong_one() -> None:
+    told = answered([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], pa.array([1, 2], pa.int8()))
+    merged = Rows.merged([judged(told, SEVERAL)])
+    assert merged.errors(None).tolist() == [0.0, 1.0]
+    np.testing.assert_allclose(merged.loss, -np.log([0.5, 0.1]))
+    assert merged.label.tolist() == [1.0, 2.0]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import Transient
+from runtime.fold import passed
 from runtime.signing import keys_in_memory
 from runtime.stage import Decoded
 from runtime.store import Store
@@ -20,10 +21,11 @@ from schemas import batch as b
 from schemas.artefact import Quarantine
 from services.training import archive as archiving
 from services.training.archive import CUT_AGE_MS, Archive
-from services.training.domain.rows import content_digest
+from services.training.domain.rows import BEGINNING, content_digest
 from services.training.domain.sampling import hashes
 from services.training.domain.selection import ALL, Selection, selected
 from services.training.domain.taking import Cut, Taken, chosen, dataset_of, remake
+from services.training.domain.window import Window
 from services.training.handler import Training
 from services.training.segments import Segment, SegmentDamaged, Segments
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, passing, spec
@@ -219,6 +221,25 @@ def test_a_dataset_is_the_same_however_the_log_was_archived_and_is_made_again_fr
             assert again is not None
             assert content_digest(again, TYPES) == said[-1].digest
     assert said[0] == said[1] == said[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=MESSAGES, places=st.sets(st.integers(0, 14)))
+def test_the_newest_rows_are_the_same_from_memory_and_from_the_archive(
+    parts: list[tuple[int, int, str]], places: set[int]
+) -> None:
+    made, window = archive(partitions=2), Window(NAMES, 2, 20, LATENESS)
+    for place, (partition, each) in enumerate(log_of(parts)):
+        made.add(partition, each, timestamp=0)
+        window.add(partition, each.offset, each.batch, passed(each.headers.through))
+        if place in places:
+            made.write()
+        cut, newest = Cut(window.frontier, BEGINNING, ()), Selection(20)
+        found = [chosen(pieces, NAMES, cut, newest, 7) for pieces in (made.pieces, window.pieces)]
+        assert [each and dataset_of(each, 0, TYPES) for each in found] == [
+            found[1] and dataset_of(found[1], 0, TYPES)
+        ] * 2
+        window.trim()
 
 
 def test_mixed_takes_the_newest_half_and_older_rows_from_everywhere() -> None:

@@ -250,6 +250,18 @@ def test_of_two_that_say_the_same_the_lighter_leaves() -> None:
     assert blend.redundant((1, 2, 3, 4)) is None
 
 
+def test_a_regime_that_sleeps_stays_while_lighter_members_repeat_each_other() -> None:
+    rng = np.random.default_rng(0)
+    labels = labels_of("binary", 3_000, rng)
+    sure = 0.05 + 0.8 * labels[:, None] + 0.1 * rng.random((3_000, 5))
+    sure[:, 0] = 1 - sure[:, 0]
+    blend = pool("binary", (1, 2, 3, 4, 5))
+    blend.fold(message([1, 2, 3, 4, 5], sure, labels))
+    weights = blend.weights()
+    assert weights[1] == min(weights.values()) < 0.05
+    assert blend.redundant(()) in {2, 3, 4, 5}
+
+
 def test_who_was_hardly_judged_does_not_leave() -> None:
     blend = pool("binary", (1, 2))
     blend.fold(stream("binary", 3, rows=JUDGED_ENOUGH - 1, members=(1, 2)))
@@ -299,18 +311,3 @@ def loss(task: Task, answers: Floats, labels: Floats) -> float:
         else answers[np.arange(len(labels)), labels.astype(int)]
     )
     return float(-np.log(right).mean())
-
-
-def test_the_calibrator_learns_from_mixtures_as_they_were_served() -> None:
-    judged = stream("binary", 3, rows=300)
-    wrong = 1 - 2 * judged.labels[:, None]
-    written = Judged(judged.offsets, judged.members, judged.outputs, judged.labels, None, wrong)
-    unwritten = Judged(judged.offsets, judged.members, judged.outputs, judged.labels, None, wrong * math.nan)
-    bare = Judged(judged.offsets, judged.members, judged.outputs, judged.labels)
-    one, other, third = pool("binary"), pool("binary"), pool("binary")
-    one.fold(written)
-    other.fold(unwritten)
-    third.fold(bare)
-    assert said(one).calibrator.parameters[0] < 0 < said(other).calibrator.parameters[0]
-    assert said(third) == said(other)
-    assert said(one).log_weights == said(other).log_weights

@@ -183,8 +183,8 @@ def test_a_window_knows_nothing_for_certain_before_every_partition_has_spoken() 
 
 def test_a_message_that_is_taken_twice_changes_nothing() -> None:
     window = Window(NAMES, 1, 100, 0)
-    assert window.add(0, 3, labelled(0, 30), 29 * STEP) == 30
-    assert window.add(0, 3, labelled(0, 30), 29 * STEP) == 0
+    assert window.add(0, 3, labelled(0, 30), 29 * STEP).sum() == 30
+    assert window.add(0, 3, labelled(0, 30), 29 * STEP).sum() == 0
     assert window.next == {0: 4}
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import BayesianRidge
 
+from runtime.artefact import ModelRefused
 from runtime.errors import WrongSetup
 from runtime.model import load as load_model
 from runtime.model import save
@@ -27,7 +28,7 @@ from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
 from services.training.domain.rows import content_digest, remembered
 from services.training.domain.taking import Taken
 from services.training.fitter import Fitter
-from tests.unit.services.training.loop import SPEC, labelled
+from tests.unit.services.training.loop import labelled
 
 SEVERAL = Target("multiclass", ("low", "middle", "high", "never"))
 NUMBER = Target("regression")
@@ -40,16 +41,27 @@ class Unstorable(BayesianRidge):  # type: ignore[misc]  # it has no types
     """An estimator of a package that nobody has called safe."""
 
 
+PIPELINE = """
+pipeline: shop
+task: TASK
+events: {id: id, fields: {x: {type: number, nullable: true}, z: {type: number}, colour: {type: category}}}
+labels: {id: id, field: good, type: KIND, horizon: 24h}
+features: {x: x, z: z, colour: colour}
+model: {estimator: ESTIMATOR}
+"""
+KINDS = {
+    "binary": "boolean",
+    "multiclass": f"category, values: [{', '.join(SEVERAL.names)}]",
+    "regression": "number",
+}
+
+
 def spec(target: Target, estimator: str) -> Pipeline:
-    text = SPEC.replace("ESTIMATOR", estimator).replace("PARAMS", "{}").replace("FITS", "5 per 1d")
-    kinds = {
-        "binary": "boolean",
-        "multiclass": f"category, values: [{', '.join(SEVERAL.names)}]",
-        "regression": "number",
-    }
-    return parse(
-        text.replace("task: binary", f"task: {target.task}").replace("type: boolean", f"type: {kinds[target.task]}")
-    )
+    words = {"TASK": target.task, "KIND": KINDS[target.task], "ESTIMATOR": estimator}
+    text = PIPELINE
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return parse(text)
 
 
 TYPES = spec(BINARY, "sgd").feature_types
@@ -73,16 +85,21 @@ def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -
     return fit(Recipe(estimator, {}, target), rows, TYPES, 1, metric, None)
 
 
+def stored(made: Fit, pipeline: Pipeline) -> tuple[dict[str, bytes], Manifest]:
+    """The files of an artefact and its manifest."""
+    store, cause = Store("memory://"), Cause(kind="first", id="c")
+    taken = Taken(remembered(dataset(pipeline.target), tuple(TYPES), 0, 0, 0))
+    manifest = manifest_of(pipeline, Candidate(1, cause, 1, taken, made), {})
+    text = save(store, directory(manifest), made.estimator, made.warm_up, manifest)
+    files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}
+    return files, Manifest.model_validate_json(text)
+
+
 @pytest.mark.parametrize(("target", "estimator"), ALL, ids=lambda each: getattr(each, "task", each))
 def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(target: Target, estimator: str) -> None:
-    made, pipeline, store = fitted(target, estimator), spec(target, estimator), Store("memory://")
+    made = fitted(target, estimator)
     assert made.verdict.accepted, made.verdict
-    rows = remembered(dataset(target), tuple(TYPES), 0, 0, 0)
-    candidate = Candidate(1, Cause(kind="first", id="c"), 1, Taken(rows), made)
-    manifest = manifest_of(pipeline, candidate, {})
-    stored = Manifest.model_validate_json(save(store, directory(manifest), made.estimator, made.warm_up, manifest))
-    files = {name: store.get(f"{directory(manifest)}/{name}") for name in (MODEL, WARMUP)}
-    model = load_model(files, stored)
+    model = load_model(*stored(made, spec(target, estimator)))
     np.testing.assert_array_equal(model.score(made.held_out), made.outputs)
     strange = made.held_out.set_column(
         made.held_out.schema.get_field_index("colour"), "colour", pa.array(["never seen"] * made.held_out.num_rows)
@@ -146,6 +163,26 @@ def test_a_package_that_nobody_called_safe_is_named_before_anything_is_fitted() 
     with pytest.raises(WrongSetup, match=r"Unstorable.*HEADRACE_TRUSTED_TYPES"):
         Fitter(pipeline, store)
     Fitter(pipeline, store, [named])
+
+
+def test_a_model_of_such_a_package_is_loaded_where_an_operator_trusts_it_and_nowhere_else() -> None:
+    name = f"{__name__}:Unstorable"
+    made = fitted(NUMBER, name)
+    files, manifest = stored(made, spec(NUMBER, f"'{name}'"))
+    with pytest.raises(ModelRefused, match=r"Unstorable.*HEADRACE_TRUSTED_TYPES"):
+        load_model(files, manifest)
+    model = load_model(files, manifest, [f"{__name__}.Unstorable"])
+    np.testing.assert_array_equal(model.score(made.held_out), made.outputs)
+
+
+def test_a_model_whose_manifest_says_another_task_is_refused() -> None:
+    files, manifest = stored(fitted(BINARY, "sgd"), spec(BINARY, "sgd"))
+    for forged in (
+        manifest.model_copy(update={"task": "regression", "classes": ()}),
+        manifest.model_copy(update={"task": "multiclass", "classes": ("a", "b", "c")}),
+    ):
+        with pytest.raises(ModelRefused):
+            load_model(files, forged)
 
 
 def test_a_classifier_without_probabilities_is_refused() -> None:
