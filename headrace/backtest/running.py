@@ -10,6 +10,7 @@ from headrace.loop import TURN, Loop, memory_broker
 from runtime.memory import MemoryLog, VirtualClock
 from runtime.metrics import Metrics
 from runtime.model import fetch
+from runtime.online import fetch_online
 from runtime.ports import Clock, Handler, LogReader, Outgoing, Place, Polled
 from runtime.references import References
 from runtime.signing import keys_in_memory
@@ -81,6 +82,7 @@ class Run:
     def __init__(self, spec: Pipeline, partitions: int, trusted: Sequence[str], clock: Clock) -> None:
         store, self._timed = Store("memory://", keys_in_memory()), list[Timed]()
         load_model = partial(fetch, store, features=spec.feature_types, trusted=trusted)
+        load_online = partial(fetch_online, store, types=spec.feature_types, classes=len(spec.classes))
 
         def training(metrics: Metrics) -> Timed:
             made = Training(spec, store, metrics, trusted=trusted)
@@ -90,7 +92,10 @@ class Run:
         self._loop = Loop(
             [
                 ("features", lambda metrics: Features(spec, partitions, metrics, share=0)),
-                ("serving", lambda metrics: Serving(spec, load_model, metrics, keys=store.keys)),
+                (
+                    "serving",
+                    lambda metrics: Serving(spec, load_model, metrics, keys=store.keys, load_online=load_online),
+                ),
                 ("drift", lambda metrics: Counter(spec, References(store, metrics), metrics)),
                 ("drift-judge", lambda metrics: Judge(spec, References(store, metrics), metrics)),
                 ("training", training),
