@@ -92,8 +92,9 @@ class Composing:
         if not best.at_home(usual, member.rows, anchor.loss):
             return None
         reason = (
-            f"member {best.member} knew this world: its {sense.replace('_', ' ')} is {best.loss:.4f} on the {best.rows} "
-            f"rows since the change, was {usual:.4f} when it was checked, and is {anchor.loss:.4f} for the anchor"
+            f"member {best.member} knew this world: its {sense.replace('_', ' ')} is {best.loss:.4f} on the "
+            f"{best.rows} rows since the change, was {usual:.4f} when it was checked, and is {anchor.loss:.4f} of the "
+            "anchor"
         )
         evidence: dict[str, Scalar] = {"version": best.member, sense: best.loss, "rows": best.rows, "usual": usual}
         return [[self._saying.decision(trigger, "recalled", "no fit", reason, at, evidence)]]

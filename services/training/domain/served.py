@@ -45,8 +45,10 @@ class Knows(NamedTuple):
     rows: int
 
     def at_home(self, usual: float, rows: int, anchor: float) -> bool:
-        """Whether this is the member's own world: it does as well as on the rows of its check, chance allowed for, and
-        costs at most half of what the anchor does, to which the world is new.
+        """Whether this is the member's own world.
+
+        It does as well as on the rows of its check, chance allowed for, and costs at most half of what the anchor does,
+        to which the world is new.
 
         Args:
             usual: Its loss on held-out rows.

@@ -18,8 +18,8 @@ from headrace.files import Input, messages
 from headrace.following import whole
 from headrace.loop import Loop
 from headrace.output import Output
-from headrace.report import members, report
-from headrace.ruling import rule
+from headrace.report import report
+from headrace.ruling import pools, rule
 from headrace.simulate import assemble
 from headrace.simulate import run as run_loop
 from headrace.story import tell
@@ -27,8 +27,12 @@ from runtime.ports import LogReader
 from runtime.store import Store
 from schemas import batch as b
 from schemas.batch import decode
+from schemas.cloudevents import decode as decode_event
+from schemas.messages import Pool
 from schemas.pipeline import load, parse
 from services.drift.domain.door import DOOR
+
+pytestmark = pytest.mark.timeout(180)  # the whole loop, and again
 
 ROWS, CHANGE = 6_000, 4_000
 
@@ -66,7 +70,8 @@ def test_what_was_counted_is_counted_again(loop: Loop) -> None:
     again = rule(load(PIPELINE), loop.log, Store("memory://"))
     assert tallies(again) == tallies(loop.log)
     found = tallies(loop.log)
-    assert {member for _, member, _ in found} == {0, *(each["version"] for each in members(loop.log))}
+    announced = (decode_event(each.value or b"", each.headers).read(Pool) for each in pools(loop.log).values())
+    assert {member for _, member, _ in found} == {0, *(each.anchor for each in announced)}
     assert sum(counts[0] for (_, member, _), (_, counts) in found.items() if member == DOOR) > ROWS - 500
 
 

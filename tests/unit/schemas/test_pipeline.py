@@ -100,23 +100,40 @@ def test_defaults_are_those_of_the_design() -> None:
     assert spec.training.cooldown == 600_000
     assert spec.training.fits == Rate(count=24, per_ms=86_400_000)
     assert (spec.metric, spec.model.estimator) == ("log_loss", "hist_gradient_boosting")
-    assert (spec.strategy.name, spec.strategy.members) == ("blend", 1)
+    assert (spec.strategy.name, spec.strategy.members) == ("blend", 6)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("  mature: 0s", "  mature: 1h"),
-        ("online: none", "online: hoeffding_adaptive_tree"),
         ("metric: log_loss", "metric: brier"),
-        ("name: blend, members: 1", "name: champion, alpha: 0.05"),
-        ("members: 1", "members: 6"),
     ],
 )
 def test_what_is_not_built_yet_is_refused_with_line_and_mend(old: str, new: str) -> None:
     message = refused(old, new)
     assert "not supported yet" in message
     assert message.startswith(f"p.yaml:{line_of(old)}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("name: blend, members: 1", "name: blend, members: 6, alpha: 0.05", "alpha and max_rows are for champion"),
+        ("name: blend, members: 1", "name: champion, members: 1", "champion needs a challenger"),
+        ("name: blend, members: 1", "name: champion, alpha: 1", "less than 1"),
+        ("online: none", "online: perceptron", "is no online member: write one of none, hoeffding_adaptive_tree"),
+    ],
+)
+def test_a_strategy_that_makes_no_sense_is_refused_with_the_mend(old: str, new: str, why: str) -> None:
+    assert why in refused(old, new)
+
+
+def test_an_online_member_is_for_classes_and_for_the_blend() -> None:
+    online = WHOLE.replace("online: none", "online: logistic_regression")
+    assert parse(online).model.online == "logistic_regression"
+    with pytest.raises(PipelineError, match="logistic_regression is for the strategy blend; remove it"):
+        parse(online.replace("name: blend, members: 1", "name: champion, members: 3"))
 
 
 @pytest.mark.parametrize(
