@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("headrace.watch", "watch"),
     "status": ("headrace.watch", "status"),
     "drift": ("headrace.drift.command", "app"),
+    "explain": ("headrace.explain.command", "explain"),
+    "backtest": ("headrace.backtest.command", "backtest"),
     "models": ("headrace.models.command", "app"),
     "verify": ("headrace.models.command", "verify"),
     "operator": ("headrace.wishes", "app"),

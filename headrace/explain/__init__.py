@@ -1,0 +1,1 @@
+"""`headrace explain`: why things are as they are, told from the evidence on the log."""
