@@ -56,7 +56,8 @@ class Fitter:
         """
         ruling, seed = self._in_service(announced), seed_of(self._spec.pipeline, version)
         score = None if ruling is None else ruling.score
-        work = Work(self._recipe, rows, self._spec.feature_types, seed, self._spec.metric, score)
+        shares = announced.pool is not None and self._spec.strategy.members > 1
+        work = Work(self._recipe, rows, self._spec.feature_types, seed, self._spec.metric, score, shares)
         return self._fits.fit((cause, at, version), work)
 
     def store(self, candidate: Candidate, epoch: int) -> Member:

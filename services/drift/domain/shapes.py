@@ -202,6 +202,25 @@ def aligned(first: Shape, second: Shape) -> tuple[Floats, Floats, Floats, Floats
     return found[0], found[1], found[2], found[3]
 
 
+def placed(feature: Shape, other: Shape) -> bool:
+    """Whether a feature's rows, or what is new in them, lie between its edges as the other's have, as far as they tell.
+
+    Args:
+        feature: Ranked.
+        other: Ranked between other edges: at one of its own its distribution is known, elsewhere it has bounds.
+    """
+    edges, known = np.array(feature.stream.edges), np.append(0.0, np.cumsum(other.usual[:-1]) / other.usual[:-1].sum())
+    known[len(other.stream.edges) + 1 :] = 1.0
+    least = known[np.searchsorted(other.stream.edges, edges, "right")]
+    most = known[np.searchsorted(other.stream.edges, edges, "left") + 1]
+    for rows in (feature.after[:-1], feature.fresh[:-1]):
+        if (size := rows.sum()) >= FEWEST:
+            share = np.cumsum(rows)[: len(edges)] / size
+            if max((least - share).max(initial=0), (share - most).max(initial=0)) <= alike(size):
+                return True
+    return False
+
+
 def swapped(first: Shape, second: Shape) -> bool:
     """Whether two features, told by their magnitudes, have changed places."""
     before, after, other_before, other_after = aligned(first, second)

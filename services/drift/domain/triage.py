@@ -18,7 +18,7 @@ from schemas.bins import Family
 from schemas.bins_codes import NEW
 from services.drift.domain.evidence import Cause, Kinds
 from services.drift.domain.pane_counts import DUPLICATE, LATE
-from services.drift.domain.shapes import FEWEST, Shape, stuck, swapped, unit
+from services.drift.domain.shapes import FEWEST, Shape, placed, stuck, swapped, unit
 
 Floats = npt.NDArray[np.float64]
 
@@ -140,7 +140,8 @@ def _times(by: float) -> str:
 def _swaps(every: Sequence[Sequence[Shape]]) -> Verdict | None:
     changed = list(dict.fromkeys(pair for pair, _ in _pairs(every)))[:MOST_PAIRED]
     for (first, second), sample in product(combinations(changed, 2), every):
-        if swapped(sample[first[1]], sample[second[1]]):
+        ranked = sample[first[0]], sample[second[0]]
+        if swapped(sample[first[1]], sample[second[1]]) and placed(*ranked) and placed(*reversed(ranked)):
             names = f"{sample[first[0]].stream.name} and {sample[second[0]].stream.name}"
             return Verdict("bad_data", "swap", f"{names} have changed places", (first[0], second[0]))
     return None

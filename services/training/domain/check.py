@@ -46,6 +46,8 @@ def judge(
     outputs: Vector,
     ruling: Vector | None,
     target: Target = BINARY,
+    *,
+    shares: bool = False,
 ) -> Verdict:
     """The verdict on a fit.
 
@@ -60,6 +62,7 @@ def judge(
         outputs: What the fit gives them.
         ruling: What the model in service gives them, None where there is none.
         target: What is predicted.
+        shares: Whether the fit is to be one of several members.
     """
     sense, of_prior = ("rmse", "mean") if target.is_regression else ("log_loss", "prior")
     metrics = {name: _shown(name, losses(name, outputs, labels, target), labels) for name in _told(target)}
@@ -69,7 +72,8 @@ def judge(
     words, what = sense.replace("_", " "), "mean's" if target.is_regression else "class frequencies'"
     if not own < blind:
         reason = f"its {words} of {own:.4f} on {len(labels)} held-out rows does not beat the {what} {blind:.4f}"
-        return Verdict(False, reason, metrics)
+        accepted = shares and bool(np.isfinite(outputs).all())
+        return Verdict(accepted, f"{reason}; labels decide what it counts" if accepted else reason, metrics)
     if ruling is None:
         return Verdict(True, f"its {words} of {own:.4f} beats the {what} {blind:.4f}", metrics)
     return _against(metric, labels, (losses(metric, each, labels, target) for each in (outputs, ruling)), metrics)

@@ -85,6 +85,8 @@ def fit(
     seed: int,
     metric: str,
     ruling: Answer | None,
+    *,
+    shares: bool = False,
 ) -> Fit:
     """Fit and judge; the same arguments give the same fit.
 
@@ -95,6 +97,7 @@ def fit(
         seed: Of everything random.
         metric: What the comparison goes by.
         ruling: The model in service, None where there is none.
+        shares: Whether the fit is to be one of several members.
 
     Raises:
         Refused: The estimator does not take the rows.
@@ -109,7 +112,7 @@ def fit(
     estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
     outputs = answer(estimator, encoding.matrix(held_out), target)
     old = None if ruling is None else ruling(held_out)
-    verdict = judge(metric, blind(labels, target), labels_of(held_out), outputs, old, target)
+    verdict = judge(metric, blind(labels, target), labels_of(held_out), outputs, old, target, shares=shares)
     verdict.metrics["converged"] = float(converged)
     return Fit(estimator, encoding, seed, held_out, verdict, outputs)
 

@@ -35,6 +35,7 @@ class Work:
         seed: Of everything random.
         metric: What the comparison goes by.
         ruling: The model in service, None where there is none.
+        shares: Whether the fit is to be one of several members.
     """
 
     recipe: Recipe
@@ -43,6 +44,7 @@ class Work:
     seed: int
     metric: str
     ruling: Answer | None = None
+    shares: bool = False
 
     def do(self) -> Fit:
         """Fit and judge.
@@ -50,7 +52,7 @@ class Work:
         Raises:
             Refused: The estimator does not take the rows.
         """
-        return fit(self.recipe, self.rows, self.features, self.seed, self.metric, self.ruling)
+        return fit(self.recipe, self.rows, self.features, self.seed, self.metric, self.ruling, shares=self.shares)
 
 
 class Numbers(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Order(msgspec.Struct, frozen=True):
     seed: int
     metric: str
     ruling: Numbers | None
+    shares: bool
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -120,6 +123,7 @@ def packed(work: Work) -> tuple[bytes, pa.Buffer]:
         work.seed,
         work.metric,
         None if work.ruling is None else Numbers.of(work.ruling(held_out)),
+        work.shares,
     )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, work.rows.schema) as stream:
@@ -134,4 +138,4 @@ def unpacked(order: bytes, rows: bytes) -> Work:
     batch = pa.ipc.open_stream(rows).read_next_batch()
     answers = None if asked.ruling is None else asked.ruling.array
     ruling = None if answers is None else lambda _: answers
-    return Work(recipe, batch, asked.features, asked.seed, asked.metric, ruling)
+    return Work(recipe, batch, asked.features, asked.seed, asked.metric, ruling, asked.shares)
