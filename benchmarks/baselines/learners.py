@@ -138,8 +138,9 @@ def _batched(rows: Rows, renew: Callable[[_Fits, Any, int, Floats], Any]) -> Out
 
 def _errors(rows: Rows, predictions: Floats, span: slice) -> Floats:
     if rows.classes:
-        return (predictions[span] != rows.labels[span]).astype(np.float64)
-    return np.abs(predictions[span] - rows.labels[span]) / (np.std(rows.labels[: rows.first]) or 1.0)
+        return (predictions[span] != rows.labels[span]).astype(np.float64)  # type: ignore[no-any-return]
+    scale = float(np.std(rows.labels[: rows.first])) or 1.0
+    return np.abs(predictions[span] - rows.labels[span]) / scale
 
 
 def adaptive_forest(rows: Rows) -> Outcome:

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from headrace.cli import run
-from headrace.demo.command import OPTIONS
-from headrace.demo.command import PIPELINE as DEMO
 from headrace.demo.stream import readings
-from headrace.files import messages
+from headrace.files import Options, messages
 from headrace.following import whole
 from headrace.report import report
 from headrace.simulate import assemble
@@ -23,12 +21,14 @@ from runtime.store import Store
 from schemas.pipeline import parse
 
 pytestmark = pytest.mark.timeout(180)
+PUMPS = Path(__file__).parents[1] / "data" / "pumps.yaml"
+OPTIONS = Options.of(start="2026-01-01T00:00:00Z", every="1s", delay="300rows", prefix="reading-")
 
 
 def test_both_policies_are_told_and_a_file_that_changes_rows_is_refused(
     kafka: str, unique: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = DEMO.read_text().replace("pipeline: demo", f"pipeline: {unique}", 1)
+    text = PUMPS.read_text().replace("pipeline: demo", f"pipeline: {unique}", 1)
     spec = parse(text)
     loop = assemble(spec, Store("memory://", keys_in_memory()), 2)
     run_loop(loop, spec, messages(readings(5_000, 4_000, 7), spec, OPTIONS))

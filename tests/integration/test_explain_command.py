@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from headrace.cli import run
-from headrace.demo.command import OPTIONS
-from headrace.demo.command import PIPELINE as DEMO
 from headrace.demo.stream import readings
 from headrace.explain.reading import ledger
-from headrace.files import messages
+from headrace.files import Options, messages
 from headrace.following import whole
 from headrace.plans import SIGNING, TRUSTED, pair
 from headrace.simulate import assemble
@@ -26,6 +24,8 @@ from runtime.store import Store
 from schemas.pipeline import parse
 
 pytestmark = pytest.mark.timeout(180)
+PUMPS = Path(__file__).parents[1] / "data" / "pumps.yaml"
+OPTIONS = Options.of(start="2026-01-01T00:00:00Z", every="1s", delay="300rows", prefix="reading-")
 TOPICS = ("decisions", "models", "drift", "weights", "scored", "examples")
 
 
@@ -33,7 +33,7 @@ class Rig:
     """The log of a run in memory, copied to a broker, and the command as a person runs it."""
 
     def __init__(self, brokers: str, name: str, folder: Path) -> None:
-        text = DEMO.read_text().replace("pipeline: demo", f"pipeline: {name}", 1)
+        text = PUMPS.read_text().replace("pipeline: demo", f"pipeline: {name}", 1)
         self._file, self._brokers = folder / "pipeline.yaml", brokers
         self._file.write_text(text)
         spec, self.store = parse(text), f"file://{folder / 'artefacts'}"

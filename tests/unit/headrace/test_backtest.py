@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,10 @@ from headrace.backtest import pages
 from headrace.backtest.command import changes, compared
 from headrace.backtest.judging import LEAST, Losses, Side, verdict
 from headrace.backtest.rows import recorded, write
-from headrace.demo.command import OPTIONS, PIPELINE
 from headrace.demo.stream import readings
 from headrace.drift.reading import Story
 from headrace.errors import WrongUse
-from headrace.files import messages
+from headrace.files import Options, messages
 from headrace.following import whole
 from headrace.loop import memory_broker
 from headrace.output import Output
@@ -33,7 +33,9 @@ from schemas import batch as b
 from schemas.messages import DriftEpisode, moment
 from schemas.pipeline import load, parse
 
+PIPELINE = Path(__file__).parents[2] / "data" / "pumps.yaml"
 SPEC = load(PIPELINE)
+OPTIONS = Options.of(start="2026-01-01T00:00:00Z", every="1s", delay="300rows", prefix="reading-")
 TEXT = PIPELINE.read_text()
 OTHER = parse(TEXT.replace("settle: 1000", "settle: 500"))
 START, MINUTE = 1_767_225_600_000, 60_000
@@ -63,7 +65,7 @@ def test_the_policy_that_runs_comes_out_as_it_ran(log: LogReader, both: tuple[Si
     assert (running.members, running.episodes) == (len(was.members), len(was.episodes))
     assert (running.judged, running.metric.accuracy) == (was.judged, was.accuracy)
     assert running.metric.log_loss == was.log_loss
-    assert running.trainings > running.members > 1
+    assert running.trainings >= running.members > 1
     assert running.fit_seconds > 0
     assert running.kinds == {"concept": 1}
     assert (running.false_alarms, running.unknown) == (0, 0)
