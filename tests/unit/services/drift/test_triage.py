@@ -12,7 +12,7 @@ from benchmarks.triage_worlds import CHANGES, Change, World, called, episodes
 from schemas.bins import Stream
 from schemas.bins_codes import MAGNITUDES, OCTAVES, RANKS, ZERO
 from services.drift.domain.recent import Recent
-from services.drift.domain.shapes import Floats, Shape, newcomers, stuck, unit
+from services.drift.domain.shapes import Floats, Shape, newcomers, placed, stuck, unit
 from services.drift.domain.triage import lone_source, triage
 
 SIZES = Stream("price", "features", "magnitude", lowest=-16)
@@ -68,6 +68,32 @@ def test_a_shift_of_two_standard_deviations_is_no_factor(seed: int, by: float, k
     random = np.random.default_rng(seed)
     before, after = (shaped(kind, random.normal(mean, 1, rows)) for mean, rows in ((0, 5_000), (by, 240)))
     assert unit(Shape(SIZES, sizes(before), sizes(after))) is None
+
+
+def ranked(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.append(np.bincount(np.searchsorted(edges, values), minlength=RANKS - 1), 0).astype(float)
+
+
+def as_ranked(before: np.ndarray, after: np.ndarray) -> Shape:
+    edges = np.unique(np.quantile(before, np.arange(1, 16) / 16))
+    stream = Stream("price", "features", "numeric", edges=tuple(edges.tolist()))
+    return Shape(stream, ranked(edges, before), ranked(edges, after))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(-1, 3), st.floats(0.3, 2))
+def test_what_has_changed_places_lies_between_the_edges_as_the_other_did(
+    seed: int, middle: float, spread: float
+) -> None:
+    random = np.random.default_rng(seed)
+    one, other = random.normal(0, 1, 5_000), random.normal(middle, spread, 5_000)
+    assert placed(as_ranked(one, random.normal(middle, spread, 200)), as_ranked(other, other))
+
+
+def test_what_has_the_size_of_a_constant_has_not_changed_places_with_it() -> None:
+    random = np.random.default_rng(1)
+    demand, idle = random.uniform(0.1, 0.6, 5_000), np.full(5_000, 0.4149)
+    assert not placed(as_ranked(demand, random.uniform(0.26, 0.49, 200)), as_ranked(idle, idle))
 
 
 def test_one_value_is_stuck_but_what_has_left_the_range_is_not() -> None:

@@ -38,6 +38,13 @@ def test_a_fit_that_knows_no_more_than_the_class_frequencies_is_rejected() -> No
     assert "does not beat the class frequencies" in verdict.reason
 
 
+def test_of_a_fit_that_is_to_share_the_answer_labels_decide_unless_it_does_not_answer() -> None:
+    verdict = judge("log_loss", 0.5, LABELS, np.full(200, 0.5), None, shares=True)
+    assert verdict.accepted
+    assert verdict.reason.endswith("does not beat the class frequencies' 0.6931; labels decide what it counts")
+    assert not judge("log_loss", 0.5, LABELS, np.full(200, np.nan), None, shares=True).accepted
+
+
 def test_a_fit_as_good_as_the_model_in_service_is_accepted_and_a_clearly_worse_one_is_not() -> None:
     ruling = given(LABELS, 0.8)
     assert judge("log_loss", 0.5, LABELS, ruling, ruling).accepted
