@@ -1,6 +1,6 @@
-"""The process of one fit: it hears an order, answers with a result, and ends.
+"""The process of fits: it hears an order, answers with a result, and waits for the next.
 
-It ends at once, too, when its parent does or lets go of it, and when it needs more memory than it may. Should the
+It ends at once when its parent does or lets go of it, and when it needs more memory than it may. Should the
 system run out of memory, this is the process to kill, not the controller.
 """
 
@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.05
 
 
 def main(connection: int, memory: int) -> None:
-    """Do the one fit that the parent orders."""
+    """Do the fits that the parent orders."""
     parent, heard = Connection(connection), SimpleQueue[bytes]()
     threading.Thread(target=_hear, args=(parent, heard), daemon=True).start()
     threading.Thread(target=_watch, args=(memory,), daemon=True).start()
@@ -37,18 +37,27 @@ def main(connection: int, memory: int) -> None:
     from services.training.doing import answer  # noqa: PLC0415 - takes seconds, and the parent may end meanwhile
 
     try:
-        parent.send_bytes(answer(heard.get(), heard.get(), peak))
+        while True:
+            order, rows = heard.get(), heard.get()
+            _forget_peak()
+            parent.send_bytes(answer(order, rows, peak))
     except MemoryError:
         os._exit(TOO_LARGE)
 
 
 def peak() -> int:
-    """Most bytes of memory that this process has had resident."""
+    """Most bytes of memory that this process has had resident, in this fit."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes where there is no /proc
+
+
+def _forget_peak() -> None:
+    """The fit before was another one's; where there is no /proc the most of all counts."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _hear(parent: Connection, heard: SimpleQueue[bytes]) -> None:

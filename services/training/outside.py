@@ -1,4 +1,4 @@
-"""Fits in a process of their own, one for each fit: what becomes of it leaves the controller as it is."""
+"""Fits in a process of their own: what becomes of it leaves the controller as it is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Limits:
 
 
 class Outside:
-    """One child process per fit; the next one is started ahead, for its imports take seconds.
+    """One child process, started ahead, for its imports take seconds; another one where that did not end well.
 
     Args:
         limits: What a fit may take.
@@ -53,14 +53,14 @@ class Outside:
     def __init__(self, limits: Limits, metrics: Metrics, clock: Clock, trusted: Sequence[str] = ()) -> None:
         self._limits, self._metrics, self._clock, self._trusted = limits, metrics, clock, tuple(trusted)
         self._waiter = ThreadPoolExecutor(1, "fit")
-        self._next: Child | None = None
+        self._child: Child | None = None
         self._asked: _Asked | None = None
         self._made: Fit | None = None
 
     def prepare(self) -> None:
         """Start the process of the next fit."""
-        if self._next is None:
-            self._next = Child(self._limits, self._clock)
+        if self._child is None:
+            self._child = Child(self._limits, self._clock)
 
     def fit(self, key: Hashable, work: Work) -> Fit:
         """As there."""
@@ -71,29 +71,31 @@ class Outside:
         return self._made
 
     def drop(self) -> None:
-        """End the processes at once."""
-        for each in (self._next, None if self._asked is None else self._asked.child):
-            if each is not None:
-                each.end()
-        self._next = self._asked = self._made = None
+        """End the process at once."""
+        if self._child is not None:
+            self._child.end()
+        self._child = self._asked = self._made = None
 
     @property
     def pid(self) -> int | None:
-        """The process of the fit that was asked for last."""
-        return None if self._asked is None else self._asked.child.pid
+        """The process of the fits."""
+        return None if self._child is None else self._child.pid
 
     def _ask(self, key: Hashable, work: Work) -> None:
-        if self._asked is not None:
-            self._asked.child.end()
-        self._asked = self._made = None
+        if self._asked is not None and not self._asked.answer.done():
+            self.drop()
+        self._made = None
+        self.prepare()
         order, rows = packed(work)
-        ready, self._next = self._next or Child(self._limits, self._clock), None
-        self._asked = _Asked(key, ready, self._waiter.submit(ready.ask, order, rows))
+        if (child := self._child) is not None:  # as `prepare` has seen to
+            self._asked = _Asked(key, child, self._waiter.submit(child.ask, order, rows))
 
     def _answer(self, work: Work) -> Fit:
         if self._asked is None or not self._asked.answer.done():
             raise Pending
-        self.prepare()
+        if self._asked.answer.exception() is not None and self._child is self._asked.child:  # it has ended
+            self._child = None
+            self.prepare()
         result = msgspec.msgpack.decode(self._asked.answer.result(), type=Result)
         self._metrics.fit_seconds.observe(result.cpu_seconds)
         return _fit(result, work, self._trusted)
@@ -107,10 +109,10 @@ class _Asked:
 
 
 class Child:
-    """A process that makes one fit.
+    """A process that makes fits, one after the other.
 
     Args:
-        limits: What it may take.
+        limits: What each may take.
         clock: Time.
     """
 
@@ -132,27 +134,27 @@ class Child:
         return self._popen.pid
 
     def ask(self, order: bytes, rows: pa.Buffer) -> bytes:
-        """The packed result; the process has ended by then.
+        """The packed result.
 
         Raises:
-            Failed: It came to no end.
+            Failed: It came to no end; the process has ended.
         """
         began = self._clock.monotonic()
         try:
             self._ours.send_bytes(order)
             self._ours.send_bytes(rows)
             if not self._ours.poll(self._limits.seconds):
+                self.end()
                 reason = f"it was ended after {self._limits.seconds:.0f} s, all that HEADRACE_FIT_LIMIT_S allows"
                 raise Failed(reason, self._figures(began))
             return self._ours.recv_bytes()
         except (EOFError, OSError) as error:
-            raise Failed(self._ended(), self._figures(began)) from error
-        finally:
+            failed = Failed(self._ended(), self._figures(began))
             self.end()
-            self._ours.close()
+            raise failed from error
 
     def end(self) -> None:
-        """Kill it, if it is still there."""
+        """Kill it, if it is still there; who waits for its answer hears that."""
         with suppress(subprocess.TimeoutExpired):
             self._popen.kill()
             self._popen.wait(END_SECONDS)

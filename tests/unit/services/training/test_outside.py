@@ -126,11 +126,27 @@ def test_rows_that_an_estimator_does_not_take_are_refused_there_too() -> None:
 def test_a_fit_that_takes_too_long_is_ended_and_says_so() -> None:
     with outside(seconds=0.5) as fits:
         fits.prepare()
+        pid = fits.pid
+        assert pid is not None
         with pytest.raises(Failed, match="ended after 0 s, all that HEADRACE_FIT_LIMIT_S allows") as failed:
             awaited(fits, work(SLEEPER))
         assert failed.value.figures["seconds"] >= 0.5
-        assert fits.pid is not None
-        assert not alive(fits.pid)
+        assert not alive(pid)
+
+
+def test_the_process_of_a_fit_makes_the_next_one_unless_it_has_ended() -> None:
+    with outside() as fits:
+        awaited(fits, work("logistic_regression"), "first")
+        pid = fits.pid
+        again = awaited(fits, work("logistic_regression"), "second")
+        assert fits.pid == pid
+        assert again.spent["fit_megabytes"] < 2048
+        with pytest.raises(Failed):
+            awaited(fits, work(DOOMED), "third")
+        replaced = fits.pid
+        with pytest.raises(Failed):
+            fits.fit("third", work(DOOMED))
+        assert replaced == fits.pid != pid
 
 
 def test_a_fit_that_needs_too_much_memory_is_ended_and_the_next_one_is_made() -> None:
