@@ -53,7 +53,8 @@ def judge(
 
     It must predict better than who knows the labels alone, and not worse than the model in service. Chance is allowed
     for: the mean difference may be one standard error above zero. An equally good fit then passes five times in six,
-    and how much harm a worse one can do shrinks with the rows that it was checked on.
+    and how much harm a worse one can do shrinks with the rows that it was checked on. One of several members may be too
+    sure of itself, if it is right more often than the likeliest class: weights and calibrator see to that.
 
     Args:
         metric: What pipeline.yaml names.
@@ -67,16 +68,22 @@ def judge(
     sense, of_prior = ("rmse", "mean") if target.is_regression else ("log_loss", "prior")
     metrics = {name: _shown(name, losses(name, outputs, labels, target), labels) for name in _told(target)}
     own = metrics[sense]
-    blindly = losses(sense, np.broadcast_to(prior, outputs.shape), labels, target)
+    knowing = np.broadcast_to(prior, outputs.shape)
+    blindly = losses(sense, knowing, labels, target)
     metrics[f"{sense}_{of_prior}"] = blind = _shown(sense, blindly, labels)
     words, what = sense.replace("_", " "), "mean's" if target.is_regression else "class frequencies'"
     if not own < blind:
         reason = f"its {words} of {own:.4f} on {len(labels)} held-out rows does not beat the {what} {blind:.4f}"
-        accepted = shares and bool(np.isfinite(outputs).all())
-        return Verdict(accepted, f"{reason}; labels decide what it counts" if accepted else reason, metrics)
+        if shares and not target.is_regression and metrics["accuracy"] > _right(knowing, labels, target):
+            return Verdict(True, f"{reason}, but it is right in {metrics['accuracy']:.1%}: labels decide", metrics)
+        return Verdict(False, reason, metrics)
     if ruling is None:
         return Verdict(True, f"its {words} of {own:.4f} beats the {what} {blind:.4f}", metrics)
     return _against(metric, labels, (losses(metric, each, labels, target) for each in (outputs, ruling)), metrics)
+
+
+def _right(outputs: Vector, labels: Labels, target: Target) -> float:
+    return 1.0 - float(target.wrong(target.predictions(outputs), labels).mean())
 
 
 def _told(target: Target) -> tuple[str, ...]:

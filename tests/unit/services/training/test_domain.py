@@ -38,10 +38,16 @@ def test_a_fit_that_knows_no_more_than_the_class_frequencies_is_rejected() -> No
     assert "does not beat the class frequencies" in verdict.reason
 
 
-def test_of_a_fit_that_is_to_share_the_answer_labels_decide_unless_it_does_not_answer() -> None:
-    verdict = judge("log_loss", 0.5, LABELS, np.full(200, 0.5), None, shares=True)
+def test_one_of_several_members_may_be_too_sure_of_itself_but_not_wrong_more_often_than_not() -> None:
+    sure = given(LABELS, 1.0)
+    sure[:60] = 1.0 - sure[:60]
+    assert not judge("log_loss", 0.5, LABELS, sure, None).accepted
+    verdict = judge("log_loss", 0.5, LABELS, sure, None, shares=True)
     assert verdict.accepted
-    assert verdict.reason.endswith("does not beat the class frequencies' 0.6931; labels decide what it counts")
+    assert verdict.reason.endswith(
+        "does not beat the class frequencies' 0.6931, but it is right in 70.0%: labels decide"
+    )
+    assert not judge("log_loss", 0.5, LABELS, 1.0 - sure, None, shares=True).accepted
     assert not judge("log_loss", 0.5, LABELS, np.full(200, np.nan), None, shares=True).accepted
 
 
