@@ -79,10 +79,6 @@ def _wished(entry: Entry) -> str:
     return f"{entry.evidence.get('who')} wished: {entry.outcome}; {entry.reason}"
 
 
-def _announced(entry: Entry) -> str:
-    return f"{entry.outcome}: {entry.reason}"
-
-
 def _happened(entry: Entry) -> str:
     return f"{entry.outcome}: {entry.reason}"
 
@@ -92,7 +88,7 @@ _SENTENCES: Mapping[tuple[str, str], Callable[[Entry], str]] = {
     ("training", "quarantined"): _quarantined,
     ("training", "rejected"): _rejected,
     ("training", "fitted"): _fitted,
-    ("training", "announced"): _announced,
+    ("training", "announced"): _happened,
     **{("training", step): _happened for step in ("triggered", "recalled", "promoted", "rolled_back", "released")},
     **{("training", step): _happened for step in ("weighed", "joined", "left", "dataset")},
     **{("drift", step): _happened for step in ("opened", "closed")},

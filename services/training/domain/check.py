@@ -83,7 +83,7 @@ def judge(
 
 
 def _right(outputs: Vector, labels: Labels, target: Target) -> float:
-    return 1.0 - float(target.wrong(target.predictions(outputs), labels).mean())
+    return _shown("accuracy", losses("accuracy", outputs, labels, target), labels)
 
 
 def _told(target: Target) -> tuple[str, ...]:
