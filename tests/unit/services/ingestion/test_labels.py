@@ -23,7 +23,10 @@ events: {id: id, fields: {x: {type: number}}}
 labels: {id: id, field: y, type: KIND, horizon: 24h}
 features: {x: x}
 """
-NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12)
+UNLABELLED = "unlabelled"  # the default of labels.absent, which no class may be called
+NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12).filter(
+    lambda name: name != UNLABELLED
+)
 
 
 def spec(task: str, kind: str) -> Pipeline:
