@@ -13,6 +13,7 @@ from schemas.bins_codes import ZERO
 from schemas.reference import Reference
 from services.drift.domain.concept import CLOCK, DELTA, Change
 from services.drift.domain.evidence import FLOOR, MOST_STREAMS, Episode, Statistic, StreamChange, named
+from services.drift.domain.likeness import lasting
 from services.drift.domain.monitor import Judged, Suspect
 from services.drift.domain.recent import Bucket, Recent
 from services.drift.domain.shapes import Shape
@@ -53,6 +54,7 @@ class Scene:
         length: Of a pane, milliseconds.
         recent: The newest panes.
         history: Newest statistics.
+        own: The anchor's own reference, with its panes.
     """
 
     family: Family
@@ -61,6 +63,7 @@ class Scene:
     length: int
     recent: Recent
     history: tuple[Statistic, ...]
+    own: Reference | None = None
 
     @property
     def end(self) -> int:
@@ -129,7 +132,8 @@ def by_counts(
     found = shapes(reference, since)
     if better(scene.family, found):
         return None, since.counts
-    verdict = triage(scene.family, found, scene.samples(reference, since), suspects[0].stream if suspects else None)
+    suspect = suspects[0].stream if suspects else None
+    verdict = triage(scene.family, found, scene.samples(reference, since), suspect, lasting(scene.own))
     changes = _changes(scene, reference, since, verdict.culprits, judged, suspects)
     moved = {each.stream.name for each in found if each.contrast >= MOVED and each.stream.kind != "score"}
     sources = {each.source for each in changes if each is changes[0] or each.name in moved}

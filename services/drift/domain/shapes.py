@@ -35,11 +35,13 @@ class Shape:
         stream: Which.
         before: Reference rows per cell, as they are to be expected at the time of the rows after.
         after: Rows per cell behind the probable start.
+        likeness: How many rows are worth one as evidence, where they resemble their neighbours; see `likeness`.
     """
 
     stream: Stream
     before: Floats
     after: Floats
+    likeness: float = 1.0
 
     @property
     def rows(self) -> float:
@@ -180,7 +182,7 @@ def stuck(ranks: Shape, magnitudes: Shape) -> bool:
         inside = 0 < cell < len(ranks.stream.edges) or size == ZERO or (known and magnitudes.usual[size] >= USUAL)
         # A value that many rows share may become that of nearly all; a bin of many values hardly will.
         rare = ranks.usual[cell] <= COMMON / len(rows)
-        lone = rows[cell] >= max(STUCK_ROWS, STUCK * rows.sum()) and sizes[size] >= STUCK * sizes.sum()
+        lone = rows[cell] >= max(STUCK_ROWS * ranks.likeness, STUCK * rows.sum()) and sizes[size] >= STUCK * sizes.sum()
         if inside and rare and lone:
             return True
     return False
@@ -214,7 +216,7 @@ def placed(feature: Shape, other: Shape) -> bool:
     least = known[np.searchsorted(other.stream.edges, edges, "right")]
     most = known[np.searchsorted(other.stream.edges, edges, "left") + 1]
     for rows in (feature.after[:-1], feature.fresh[:-1]):
-        if (size := rows.sum()) >= FEWEST:
+        if (size := rows.sum()) >= FEWEST * feature.likeness:
             share = np.cumsum(rows)[: len(edges)] / size
             if max((least - share).max(initial=0), (share - most).max(initial=0)) <= alike(size):
                 return True

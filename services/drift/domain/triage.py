@@ -17,6 +17,7 @@ import numpy.typing as npt
 from schemas.bins import Family
 from schemas.bins_codes import NEW
 from services.drift.domain.evidence import Cause, Kinds
+from services.drift.domain.likeness import weighed
 from services.drift.domain.pane_counts import DUPLICATE, LATE
 from services.drift.domain.shapes import FEWEST, Shape, placed, stuck, swapped, unit
 
@@ -65,7 +66,11 @@ class Verdict:
 
 
 def triage(
-    family: Family, shapes: Sequence[Shape], samples: Sequence[Sequence[Shape]] = (), suspect: int | None = None
+    family: Family,
+    shapes: Sequence[Shape],
+    samples: Sequence[Sequence[Shape]] = (),
+    suspect: int | None = None,
+    stays: Floats | None = None,
 ) -> Verdict:
     """The name of a change.
 
@@ -74,9 +79,10 @@ def triage(
         shapes: All streams of the family, in the order of its bins.
         samples: The same of fewer rows, which the change may have spared less: the newest, those of each source.
         suspect: Which stream the statistic owes most to.
+        stays: How long each stream usually stays as it is, see `likeness.lasting`; None if nobody knows.
     """
     if family == "features":
-        every = [shapes, *samples]
+        every = weighed([shapes, *samples], stays)
         found = _missing(shapes, every) or _stuck(every) or _units(every) or _swaps(every) or _unknown(every)
         return found or Verdict("covariate", "", _moved("the features", shapes, suspect))
     if family == "quality":

@@ -143,7 +143,7 @@ class Watch:
 
     def _scene(self, pane: int) -> Scene:
         state, history = self.standing, tuple(self.standing.history)
-        return Scene(self.family, state.anchor, pane, self._rules.pane, state.recent, history)
+        return Scene(self.family, state.anchor, pane, self._rules.pane, state.recent, history, self._ruler.own)
 
     def _named(self, episode: Episode, after: npt.NDArray[np.int64]) -> Episode:
         """The episode, recurring where an archived world explains the rows."""
