@@ -20,7 +20,7 @@ from services.training.composing import RECALLED, Composing
 from services.training.domain import growth
 from services.training.domain.announcements import Candidate
 from services.training.domain.estimators import Refused
-from services.training.domain.fitting import Fit, scarce
+from services.training.domain.fitting import HELD_OUT, Fit, scarce
 from services.training.domain.pool import Seat
 from services.training.domain.rows import times
 from services.training.domain.selection import ALL
@@ -298,8 +298,8 @@ class Carrying:
         return self._saying.decision(trigger, "suppressed", outcome, why, at)
 
     def _again(self, trigger: Trigger, known: Knowledge) -> int:
-        """Let a trigger wait for more rows: half the minimum of a first fit. How many that is."""
-        rows = max(1, self._spec.training.min_rows // 2)
+        """Let a trigger wait for as many rows as a first fit is checked on: the next check has others. How many."""
+        rows = max(1, round(HELD_OUT * self._spec.training.min_rows))
         known.state.retries[trigger.cause.id] = Retry(trigger.ready, rows)
         return rows
 

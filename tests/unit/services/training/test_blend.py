@@ -237,6 +237,28 @@ def test_a_newcomer_enters_with_its_share_and_the_others_keep_their_proportions(
     assert blend.weights() == pytest.approx(before)
 
 
+def harm(seed: int, rows: int = 2_000) -> float:
+    """What a newcomer costs that knows nothing and is as sure as the member that knows: part of the rows.
+
+    Each hundred is answered with what the labels before it taught.
+    """
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, rows)
+    labels = (rng.random(rows) < 1 / (1 + np.exp(-logits))).astype(float)
+    told = 1 / (1 + np.exp(-np.stack([logits, rng.permutation(logits)], axis=1)))
+    blend, wrong = pool("binary", (1, 2)), 0
+    for start in range(0, rows, 100):
+        here, weights = slice(start, start + 100), blend.weights()
+        answers = mix("binary", told[here, :, None], np.array(list(weights.values())), said(blend).calibrator)
+        wrong += int(((answers >= 0.5) != (labels[here] > 0)).sum())
+        blend.fold(message([1, 2], told[here], labels[here]))
+    return wrong / rows - float(((logits >= 0) != (labels > 0)).mean())
+
+
+def test_a_newcomer_that_knows_nothing_costs_less_than_a_point_of_two_thousand_rows() -> None:
+    assert np.mean([harm(seed) for seed in range(12)]) < 0.01
+
+
 def test_of_two_that_say_the_same_the_lighter_leaves() -> None:
     rng = np.random.default_rng(0)
     labels = labels_of("binary", 200, rng)

@@ -214,11 +214,12 @@ def test_one_class_alone_is_told_and_tried_again_with_more_rows() -> None:
     loop.run()
     assert loop.members() == []
     assert loop.decisions()[0].reason == "one class only"
-    assert loop.decisions()[0].outcome == "again after 100 more labelled rows"
+    assert loop.decisions()[0].outcome == "again after 40 more labelled rows"
     loop.examples(labelled(200, 100))
     loop.passes(FAR)
     loop.run()
-    assert [each.rows for each in loop.members()] == [300]
+    assert loop.decisions()[1].reason == "one class only"  # among those that are not held out
+    assert [each.rows for each in loop.members()] == [280]
 
 
 def test_a_fit_that_is_worse_than_the_model_in_service_is_rejected_and_the_pool_stays() -> None:

@@ -17,6 +17,7 @@ from schemas import batch as b
 from schemas.messages import Decision, Pool
 from schemas.pooling import Weights
 from services.training.domain import growth
+from services.training.domain.blend import ENTRY
 from services.training.handler import Training
 from services.training.weighing import CADENCE
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
@@ -69,7 +70,7 @@ def test_a_newcomer_enters_with_five_percent_and_the_first_stays_anchor() -> Non
     two(loop)
     pool = loop.pools()[-1]
     assert (pool.version, pool.members, pool.anchor, pool.leader) == (2, (1, 2), 1, 1)
-    assert pool.weights == pytest.approx({1: 0.95, 2: 0.05})
+    assert pool.weights == pytest.approx({1: 1 - ENTRY, 2: ENTRY})
     assert pool.cause is not None
     assert pool.cause.id == "w1"
     assert checkpoints(loop)[-1].pool == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.messages import Decision
+from services.training.domain.blend import ENTRY
 from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
 from tests.unit.services.training.test_handler import first_fit
 from tests.unit.services.training.test_pool import answered, no_growth, told
@@ -101,7 +102,7 @@ def test_an_anchor_that_is_rolled_back_stays_for_drift_to_watch_with_a_newcomers
     assert "member 2 stays for drift to watch" in wished(loop, "rollback").outcome
     pool = loop.pools()[-1]
     assert (pool.members, pool.anchor) == ((1, 2), 2)
-    assert pool.weights == pytest.approx({1: 0.95, 2: 0.05})
+    assert pool.weights == pytest.approx({1: 1 - ENTRY, 2: ENTRY})
 
 
 def test_a_frozen_pool_is_fitted_for_nothing_and_the_ledger_says_who_froze_it() -> None:
