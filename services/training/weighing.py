@@ -26,7 +26,7 @@ from services.training.domain.rows import times
 from services.training.domain.served import Served
 from services.training.learning import Learning
 
-CADENCE = 100
+CADENCE = 50
 """Labels between two checkpoints."""
 
 

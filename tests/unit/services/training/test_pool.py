@@ -126,7 +126,7 @@ def test_a_fit_behind_the_newest_change_becomes_the_anchor_and_no_other_does() -
 # --- weights ----------------------------------------------------------------------------------
 
 
-def test_labels_move_the_weights_and_a_checkpoint_comes_with_every_hundredth() -> None:
+def test_labels_move_the_weights_and_a_checkpoint_comes_with_every_fiftieth() -> None:
     loop = Loop(spec(fits="100 per 1d", seats=3))
     two(loop)
     before = len(checkpoints(loop))
