@@ -15,10 +15,20 @@ from headrace.errors import RunFailed
 from headrace.files import Options
 from headrace.history import History, examples, history
 from headrace.keys_command import first_keys
-from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
+from headrace.options import (
+    BROKERS,
+    PIPELINE,
+    BrokersOption,
+    DelayOption,
+    EveryOption,
+    JsonOption,
+    LabelOption,
+    PipelineOption,
+    StartOption,
+    TimeOption,
+)
 from headrace.output import Output
 from headrace.reach import require_kafka
-from headrace.replay import DelayOption, EveryOption, LabelOption, StartOption, TimeOption
 from runtime import bootstrap as topics
 from runtime import settings
 from runtime.announced import Announced
