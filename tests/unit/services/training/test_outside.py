@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from runtime.metrics import Metrics
 from schemas.answers import answer
 from services.training.doing import done
 from services.training.domain.estimators import Recipe, Refused
-from services.training.domain.fitting import Fit
+from services.training.domain.fitting import Fit, Rival
 from services.training.domain.work import Work, packed, unpacked
 from services.training.fits import Failed, InCaller, Pending
 from services.training.outside import Limits, Outside
@@ -90,11 +91,13 @@ def test_a_fit_that_went_through_bytes_answers_the_same_to_the_last_bit(estimato
     assert (here.verdict, here.encoding) == (there.verdict, there.encoding)
 
 
-def test_what_the_ruling_model_answers_goes_along() -> None:
-    asked = work()
-    beaten = Work(asked.recipe, asked.rows, asked.features, asked.seed, asked.metric, halves)
-    order, rows = packed(beaten)
-    assert unpacked(order, bytes(rows)).do().verdict == beaten.do().verdict
+@pytest.mark.parametrize("rival", [halves, "several"])
+def test_against_what_a_fit_is_judged_goes_along(rival: Rival) -> None:
+    asked = replace(work(), rival=rival)
+    order, rows = packed(asked)
+    again = unpacked(order, bytes(rows))
+    assert callable(again.rival) == callable(rival)
+    assert again.do().verdict == asked.do().verdict
 
 
 def test_a_process_makes_the_fit_of_the_caller() -> None:
