@@ -169,9 +169,8 @@ class Carrying:
         """A crash between member and pool left a member alone: it takes its place now."""
         taken = self._rows(trigger, at, known)
         start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
-        seat = self.composing.admit(made, start, at, known)
-        pool = [self.composing.said(known, at)] if seat.taken else []
-        return [*pool, [self._told(trigger, made, seat, at, known)]]
+        seat, pool = self.composing.admit(made, start, at, known)
+        return [*([pool] if pool else []), [self._told(trigger, made, seat, at, known)]]
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
         if known.state.frozen:
@@ -227,11 +226,10 @@ class Carrying:
         member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
         self.under_way = None
         before = self.composing.checkpoint(known)  # whoever goes on from it composes the same pool
-        seat = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
+        seat, pool = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
         self.finish(trigger, "announced", known, at)
         self._metrics.fits.labels("accepted").inc()
         fitted = self._fitted_by(trigger, made, taken, member, at, known)
-        pool = self.composing.said(known, at) if seat.taken else []
         told = self._told(trigger, member, seat, at, known)
         return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
