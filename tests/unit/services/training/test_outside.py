@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from services.training.domain.fitting import Fit, Rival
 from services.training.domain.work import Work, packed, unpacked
 from services.training.fits import Failed, InCaller, Pending
 from services.training.outside import Limits, Outside
+from tests.polling import eventually
 from tests.unit.services.training.loop import labelled, spec
 
 WAIT_SECONDS = 60.0
@@ -56,13 +57,6 @@ def awaited(fits: Outside, asked: Work, key: str = "k") -> Fit:
         except Pending:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -199,4 +193,4 @@ def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    until(lambda: not alive(pid))
+    assert eventually(lambda: not alive(pid), WAIT_SECONDS)
