@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from headrace.dead_letters.identity import Identity
@@ -22,6 +21,7 @@ from headrace.following import whole
 from headrace.rows import Input, Options, messages
 from schemas import batch as b
 from schemas.messages import DeadLetter
+from tests.e2e.plain import orders, pipeline
 from tests.e2e.running import Running, running, until
 
 ROWS, RATE = 66_000, 1_000.0
@@ -30,31 +30,15 @@ TURNS, TURN_S, KILL_TURN = 20, 3.0, 10
 GUEST, KILLED = "ingestion-3", "ingestion-1"
 BATCHES = ("records", "features", "examples")
 
-PIPELINE = """\
-pipeline: rebalances
-task: binary
-events:
-  id: order
-  time: at
-  entity: customer
-  fields:
-    at: {type: timestamp}
-    customer: {type: text}
-    amount: {type: number}
-labels: {id: order, time: known_at, field: returned, type: boolean, horizon: 24h}
-features: {amount: amount}
-model: {estimator: logistic_regression}
-"""
-
 
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_rebalances_and_a_kill_lose_nothing_and_repeat_nothing_behind_features(tmp_path: Path) -> None:
-    pipeline = tmp_path / "pipeline.yaml"
-    pipeline.write_text(PIPELINE)
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(pipeline("rebalances"))
     chosen = ("ingestion", "features", "serving")
-    with running(tmp_path, pipeline, {"ingestion": 3}, services=chosen) as system:
+    with running(tmp_path, path, {"ingestion": 3}, services=chosen) as system:
         feeder = threading.Thread(target=system.send, args=(_inputs(system), RATE))
         feeder.start()
         _trouble(system)
@@ -71,23 +55,11 @@ def test_rebalances_and_a_kill_lose_nothing_and_repeat_nothing_behind_features(t
 def _inputs(system: Running) -> Iterator[Input]:
     """Good events and their labels, a bad event after every hundredth."""
     events = 0
-    for each in messages(_orders(), system.spec, Options.of(delay="300rows")):
+    for each in messages(orders(ROWS), system.spec, Options.of(delay="300rows")):
         yield each
         events += each.kind == "events"
         if each.kind == "events" and events % BAD_EVERY == 0:
             yield Input("events", each.key, _bad(events // BAD_EVERY), None)
-
-
-def _orders() -> pl.DataFrame:
-    row = pl.int_range(ROWS)
-    amount = (row * 7919 % 1000) / 10
-    return pl.select(
-        order=pl.format("o-{}", row),
-        at=row * 1000 + 1_790_000_000_000,
-        customer=pl.format("c-{}", row * 31 % 997),
-        amount=amount,
-        returned=amount > 50,
-    )
 
 
 def _bad(number: int) -> bytes:
