@@ -54,6 +54,7 @@ RIGHT = (
         "services/training/handler.py": "import runtime.ports, services.training.carrying",
         "services/training/carrying.py": "import services.training.quarantining, services.training.fitter",
         "services/training/due.py": "import services.training.quarantining, services.training.knowledge",
+        "services/training/ending.py": "import services.training.quarantining, services.training.knowledge",
         "services/training/fitter.py": "import services.training.domain.rules",
         "services/training/composing.py": "import services.training.knowledge, services.training.saying",
         "services/training/refereeing.py": "import services.training.composing",
