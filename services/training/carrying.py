@@ -1,4 +1,4 @@
-"""Carries triggers out: dataset, fit, check, announcement, and what is told of each step."""
+"""Carries triggers out: dataset, fit, check, announcement."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing
 from runtime.store import NotStored, Store
-from schemas.messages import Member, Scalar
+from schemas.messages import Member
 from schemas.pipeline import Pipeline
 from schemas.task import Target
-from services.training import quarantining
+from services.training import telling
 from services.training.composing import RECALLED, Composing
 from services.training.domain.announcements import Candidate
 from services.training.domain.estimators import Refused
-from services.training.domain.fitting import Fit, scarce
+from services.training.domain.fitting import scarce
 from services.training.domain.pool import Seat
 from services.training.domain.rows import times
 from services.training.domain.selection import ALL
@@ -133,7 +133,7 @@ class Carrying:
             self._ending.finish(trigger, "announced", known, at)
             if pool is None or made.version not in pool.members:
                 return self._seat_again(trigger, made, at, known)
-            return [[self._told(trigger, made, Seat(taken=True), at, known)]]
+            return [[telling.announced(trigger, made, Seat(taken=True), pool, at, self._saying)]]
         if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
             self._ending.finish(trigger, RECALLED, known)
             return []
@@ -147,7 +147,8 @@ class Carrying:
         taken = self._rows(trigger, at, known)
         start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
         seat, pool = self.composing.admit(made, start, at, known)
-        return [*([pool] if pool else []), [self._told(trigger, made, seat, at, known)]]
+        told = telling.announced(trigger, made, seat, known.announced.pool, at, self._saying)
+        return [*([pool] if pool else []), [told]]
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
         if known.state.frozen:
@@ -164,7 +165,7 @@ class Carrying:
         taken = self._rows(trigger, at, known)
         if isinstance(taken, str):
             return [[self._wait(trigger, taken, at, known)]]
-        begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
+        begun = [[telling.begun(trigger, taken.rows.num_rows, at, self._saying)]] if trigger.story else []
         return [*begun, *self._fit(trigger, taken, at, known)]
 
     def _rows(self, trigger: Trigger, at: int, known: Knowledge) -> Taken | str:
@@ -185,10 +186,6 @@ class Carrying:
         self._ending.finish(trigger, "suppressed", known)
         return self._saying.decision(trigger, "suppressed", "no fit", reason, at)
 
-    def _begin(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> list[Outgoing]:
-        outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
-        return [self._saying.decision(trigger, "triggered", outcome, trigger.story, at)]
-
     def _fit(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
         version = max(known.announced.members, default=0) + 1
         try:
@@ -206,8 +203,8 @@ class Carrying:
         seat, pool = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
         self._ending.finish(trigger, "announced", known, at)
         self._metrics.fits.labels("accepted").inc()
-        fitted = self._fitted_by(trigger, made, taken, member, at, known)
-        told = self._told(trigger, member, seat, at, known)
+        fitted = telling.fitted(trigger, made, taken, member, at, known, self._saying)
+        told = telling.announced(trigger, member, seat, known.announced.pool, at, self._saying)
         return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
     def _wait_for(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
@@ -216,39 +213,13 @@ class Carrying:
             return []
         self.under_way = UnderWay(trigger, at, taken, known.window.until)
         rows, estimator = taken.rows.num_rows, self._spec.model.estimator
-        reason = f"{estimator} is fitted on {rows} rows, outside of the controller"
-        evidence: dict[str, Scalar] = {"rows": rows, "estimator": estimator}
-        return [[self._saying.decision(trigger, "fitting", "a fit is under way", reason, at, evidence)]]
+        return [[telling.under_way(trigger, estimator, rows, at, self._saying)]]
 
     def _unmade(self, trigger: Trigger, error: Refused | Failed, taken: Taken, at: int, known: Knowledge) -> Outgoing:
         if isinstance(error, Refused):
             return self._reject(trigger, "rejected", str(error), {}, at, known)
         figures = {**error.figures, "rows": taken.rows.num_rows}
         return self._reject(trigger, "failed", str(error), figures, at, known)
-
-    def _fitted_by(
-        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, at: int, known: Knowledge
-    ) -> Outgoing:
-        evidence: dict[str, Scalar] = {**made.verdict.metrics, **made.spent}
-        evidence |= {"rows": member.rows, "version": member.version}
-        if taken.sampling is not None:
-            evidence["sampled_from"] = taken.sampling.of
-        if left_out := known.window.left_out(at, trigger.since):
-            evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(known.state, known.window)}
-        return self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)
-
-    def _told(self, trigger: Trigger, member: Member, seat: Seat, at: int, known: Knowledge) -> Outgoing:
-        """Where a member has its seat, and who made room."""
-        evidence: dict[str, Scalar] = {"digest": member.digest, "version": member.version}
-        stored, pool = f"member {member.version} was stored at {member.uri}", known.announced.pool
-        if pool is None or not seat.taken:
-            reason = f"{stored}; no member of the full pool may leave before it is judged"
-            return self._saying.decision(trigger, "announced", "it waits for a seat", reason, at, evidence)
-        evidence |= {"pool": pool.version, "weight": pool.weights[member.version], "anchor": pool.anchor}
-        reason = f"{stored} and answers from pool {pool.version} on"
-        if seat.left is not None:
-            evidence["left"], reason = seat.left, f"{reason}; member {seat.left} makes room"
-        return self._saying.decision(trigger, "announced", f"pool {pool.version}", reason, at, evidence)
 
     def _reject(
         self, trigger: Trigger, step: Unmade, reason: str, figures: Mapping[str, float], at: int, known: Knowledge

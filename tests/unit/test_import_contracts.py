@@ -55,6 +55,7 @@ RIGHT = (
         "services/training/carrying.py": "import services.training.quarantining, services.training.fitter",
         "services/training/due.py": "import services.training.quarantining, services.training.knowledge",
         "services/training/ending.py": "import services.training.quarantining, services.training.knowledge",
+        "services/training/telling.py": "import services.training.quarantining, services.training.saying",
         "services/training/fitter.py": "import services.training.domain.rules",
         "services/training/composing.py": "import services.training.knowledge, services.training.saying",
         "services/training/refereeing.py": "import services.training.composing",
