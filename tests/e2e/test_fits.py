@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,8 +30,6 @@ T = TypeVar("T", Member, Pool)
 
 STOPS, RATE = (0, 500, 650, 850, 1_100, 1_450), 500.0
 """Rows sent by the time of each fit: labelled rows have grown by 30 % then, as the last of a piece is on its way."""
-BETWEEN_S = 12.0
-"""Fits are rare: the process of the next one has started meanwhile."""
 LATENESS_MS, MOST_AROUND_SECONDS, MOST_SWAP_SECONDS = 5_000, 2.0, 1.0
 WAIT_S = 90.0
 KILLS = ("wished", "fitting", "fitted", "announced")
@@ -58,7 +55,6 @@ def test_the_way_around_a_fit_is_short_and_a_kill_while_it_is_made_makes_none_tw
     with running(tmp_path, path, {"serving": 2}) as system:
         stream, fits = confused(orders(STOPS[-1])), len(STOPS) - 1
         for number, (start, stop) in enumerate(pairwise(STOPS), 1):
-            threading.Event().wait(BETWEEN_S)
             system.send(messages(stream[start:stop], system.spec, Options.of(delay="20rows")), RATE)
             _until(system, f"fit {number}", lambda: len(list(members(system))) >= number)  # noqa: B023
         _until(system, "swaps", lambda: len(list(swaps(system))) >= 2 * fits)
