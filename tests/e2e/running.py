@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,11 @@ def _say(address: str, spec: Pipeline, first: Sequence[Outgoing]) -> None:
     with contextlib.closing(carrier(address, spec.pipeline)) as way:
         way.publish(first)
         way.confirm()
+
+
+def pause(seconds: float) -> None:
+    """Trouble comes at its times, whatever the system does: the stream goes on between."""
+    threading.Event().wait(seconds)
 
 
 def until(what: str, condition: Callable[[], bool], seconds: float, problems: Callable[[], str] = str) -> None:

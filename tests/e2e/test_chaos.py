@@ -19,7 +19,7 @@ from headrace.rows import Options, messages
 from schemas import batch as b
 from schemas.cloudevents import decode
 from tests.e2e.plain import orders, pipeline
-from tests.e2e.running import Running, running, until
+from tests.e2e.running import Running, pause, running, until
 
 ROWS, RATE = 50_000, 1_250.0
 BETWEEN_S, FROZEN_S = 2.5, 9.0
@@ -51,22 +51,17 @@ def test_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
 def _trouble(system: Running, feeder: threading.Thread) -> None:
     services = system.services
     for name in ("ingestion-1", "features-1", "serving-1", "drift", "training"):
-        _pause(BETWEEN_S)
+        pause(BETWEEN_S)
         services.kill(name)
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     services.suspend("serving-2")
-    _pause(FROZEN_S)
+    pause(FROZEN_S)
     services.resume("serving-2")
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     system.kafka.kill()
     assert feeder.is_alive(), "everything was sent before the broker was killed: send more rows, or more slowly"
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     system.kafka.restart()
-
-
-def _pause(seconds: float) -> None:
-    """Trouble comes at its times, whatever the system does: the stream goes on between."""
-    threading.Event().wait(seconds)
 
 
 def _settled(system: Running, what: str, count: Callable[[Running], Counter[str]]) -> None:
