@@ -81,17 +81,17 @@ class Fitter:
         return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()
 
     def _rival(self, announced: Announced) -> Rival:
-        """Against what a fit is judged; the artefact of a model in service may be unusable (serving has refused it)."""
+        """Against what a fit is judged: of several members labels decide, whoever leads them."""
         if announced.pool is None:
             return None
         if self._spec.strategy.members > 1:
             return "several"
-        ruling = self._in_service(announced.members.get(announced.pool.leader))
+        leader = announced.members.get(announced.pool.leader)
+        ruling = None if leader is None else self._in_service(leader)
         return None if ruling is None else ruling.score
 
-    def _in_service(self, member: Member | None) -> Model | None:
-        if member is None:
-            return None
+    def _in_service(self, member: Member) -> Model | None:
+        """The model of the leader; None where its artefact is unusable (serving has refused it then)."""
         if self._ruling is None or self._ruling.version != member.version:
             try:
                 self._ruling = fetch(self._store, member, self._spec.feature_types, self._trusted)
