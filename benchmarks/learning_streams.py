@@ -83,7 +83,7 @@ class Stream:
         features = self.features(frame)
         kinds = {name: {"type": "category" if name in self.categories else "number"} for name in features}
         said = {
-            "pipeline": self.name,
+            "pipeline": self.name.replace("_", "-"),
             "task": self.task,
             "events": {"id": "row", "time": "at", "fields": {"at": {"type": "timestamp"}, **kinds}},
             "labels": {"id": "row", "time": "known_at", "field": self.label, "horizon": "30d", **self._labels(frame)},
