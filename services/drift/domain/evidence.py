@@ -7,13 +7,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from schemas.bins import Family, Kind
+import numpy as np
+import numpy.typing as npt
+
+from schemas.bins import Family, Kind, Stream
+
+Floats = npt.NDArray[np.float64]
 
 Kinds = Literal["concept", "covariate", "prediction", "label", "bad_data", "recurring"]
 Cause = Literal["", "unit", "swap", "stuck", "nulls", "missing", "unknown", "late", "duplicates", "schema", "rejected"]
 """What bad data is: nothing for other kinds."""
 
 MOST_STREAMS, MOST_HISTORY = 5, 120
+PRIOR = 0.5
+"""Rows that a bin has besides those that were counted."""
+CLEARLY = 3.0
+"""Standard deviations by which a bin has moved besides chance."""
 FLOOR = -12.0
 """Least logarithm of a statistic that is told."""
 
@@ -43,6 +52,22 @@ class StreamChange:
     before: tuple[int, ...]
     after: tuple[int, ...]
     source: int | None = None
+
+    def odds(self, stream: Stream) -> Floats:
+        """What a row in each cell of the stream says for half of this change, and against it if below 0: logarithm.
+
+        Half, because a change is found where it stands out most, and may be mended in part. Only bins that have clearly
+        moved say something: the few rows behind a change place all others by chance. Both histograms are known, so it
+        needs no bound that rows which depend on each other would break.
+        """
+        usual, rows = (np.array(each) + PRIOR for each in (self.before, self.after))
+        usual = usual / usual.sum()
+        expected = usual * rows.sum()
+        moved = np.abs(rows - expected) > CLEARLY * np.sqrt(expected)
+        rest = rows[~moved].sum() / max(expected[~moved].sum(), PRIOR)
+        said = np.log((1 + np.where(moved, rows / expected, rest)) / 2)
+        by = dict(zip(self.bins, said.tolist(), strict=True))
+        return np.array([by.get(label, 0.0) for label in stream.labels])
 
 
 @dataclass(frozen=True, slots=True)

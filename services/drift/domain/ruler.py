@@ -11,6 +11,7 @@ import numpy.typing as npt
 from schemas.bins import Counts, Family
 from schemas.reference import Reference, strata_of
 from services.drift.domain.archive import pooled, recurring
+from services.drift.domain.evidence import Episode
 from services.drift.domain.learning import LONGEST, fresh
 from services.drift.domain.monitor import Judged, Monitor
 from services.drift.domain.opening import statistic
@@ -97,6 +98,16 @@ class Ruler:
         judged = self.monitor.judge(counts, pane, self._stratum(pane))
         self.standing.history.append(statistic(judged, self._rules.pane))
         return judged
+
+    def like(self, episode: Episode, counts: Counts) -> float:
+        """What a pane says for the leading stream being as in the episode, and not as in the reference."""
+        if self.own is None:
+            return 0.0
+        leading = episode.streams[0]
+        for index, stream in enumerate(self.own.bins.streams):
+            if (stream.name, stream.kind) == (leading.name, leading.kind):
+                return float(counts[self.own.bins.at(index)] @ leading.odds(stream))
+        return 0.0
 
     def relearn(self) -> None:
         """Learn a provisional reference from now on; until it is in force, the counts are not judged."""

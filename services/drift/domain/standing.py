@@ -76,7 +76,7 @@ class Standing:
         alarm: An alarm that has no name yet: its pane, the statistic there, and the rows since.
         episode: The open episode.
         rest: Labelled rows until a concept episode closes.
-        block: Rows and panes of the present block of bad data.
+        block: Rows and panes of the present block of bad data, and what they say for the data being bad as before.
         members: Earlier anchors, the newest last.
         worlds: Provisional references that were in force, the newest last.
         recent: The newest panes.
@@ -91,7 +91,7 @@ class Standing:
     alarm: tuple[int, float, int] | None = None
     episode: Episode | None = None
     rest: int = 0
-    block: tuple[int, int] = (0, 0)
+    block: tuple[int, int, float] = (0, 0, 0.0)
     members: tuple[int, ...] = ()
     worlds: tuple[World, ...] = ()
     recent: Recent = field(default_factory=Recent)

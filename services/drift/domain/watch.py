@@ -36,7 +36,7 @@ RELEASED = "released by an operator"
 NAMED, LONGEST_WAIT = 100, 60
 """Rows, or panes, behind an alarm of the features with which it is given its name."""
 DOUBT = 20.0
-"""Data is right again while evidence against it stays below what chance reaches once in so many blocks."""
+"""Evidence against a block of rows, per pane of it, from which its data is still bad."""
 
 
 class Watch:
@@ -155,7 +155,7 @@ class Watch:
 
     def _open(self, pane: int, episode: Episode, behind: int) -> Transition:
         state = self.standing
-        state.episode, state.block, state.rest = episode, (0, 0), self._rules.settle - behind
+        state.episode, state.block, state.rest = episode, (0, 0, 0.0), self._rules.settle - behind
         if episode.kind != "bad_data":
             state.worlds = self._ruler.worlds()
             self._ruler.relearn()
@@ -173,20 +173,21 @@ class Watch:
         return [self._closed(pane, IN_FORCE)]
 
     def _blocked(self, pane: int, counts: Counts, rows: int) -> list[Transition]:
-        """Bad data: the reference is tried on block after block."""
-        judged = self._ruler.judge(pane, counts)
-        if judged is None or self._ruler.monitor is None:
+        """Bad data: the reference is tried on block after block, and a block ends where it is clear that it is bad."""
+        state, monitor, judged = self.standing, self._ruler.monitor, self._ruler.judge(pane, counts)
+        if judged is None or monitor is None or state.episode is None:
             return []
-        seen, panes = self.standing.block
-        self.standing.block = seen, panes = seen + rows, panes + 1
-        if seen < self._rules.settle:
+        seen, panes, evidence = state.block
+        seen, panes, evidence = seen + rows, panes + 1, evidence + self._ruler.like(state.episode, counts)
+        doubted = judged.statistic >= np.log(DOUBT * (seen if self._rules.by_rows else panes))
+        if not doubted and seen < self._rules.settle:
+            state.block = seen, panes, evidence
             return []
-        right = judged.statistic < np.log(DOUBT * (seen if self._rules.by_rows else panes))
-        self.standing.block = 0, 0
-        self._ruler.monitor.restart()
-        if not right:
+        state.block = 0, 0, 0.0
+        monitor.restart()
+        if doubted or evidence > 0:
             return []
-        self.standing.recent = Recent()  # what was wrong tells nothing of the next change
+        state.recent = Recent()  # what was wrong tells nothing of the next change
         return [self._closed(pane, RIGHT_AGAIN)]
 
     def _closed(self, pane: int, reason: str) -> Transition:

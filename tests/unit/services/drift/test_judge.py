@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.drift import delay
 from benchmarks.triage_worlds import CHANGES, World
 from benchmarks.triage_worlds import RULES as WORLDLY
 from benchmarks.triage_worlds import panes as worldly
@@ -133,6 +134,21 @@ def test_bad_data_is_named_with_its_source_and_over_when_it_is_right_again() -> 
     assert episode is not None
     assert (episode.cause, episode.streams[0].source, episode.source) == ("unit", 1, 1)
     assert episode.reason == "c arrives 100 times too large, from source events/1 alone"
+
+
+def test_bad_data_is_over_when_settled_rows_are_right_and_not_a_block_later() -> None:
+    mended = 60 + 37
+    closed = run(Stretch(60), Stretch(mended - 60, edit=times(100)), Stretch(80))[-1]
+    assert closed.reason == RIGHT_AGAIN
+    assert closed.pane == mended - 1 + RULES.settle // 50
+
+
+@pytest.mark.parametrize("seed", [2_000, 2_006, 2_013])
+def test_values_that_go_on_missing_now_and_then_are_one_episode(seed: int) -> None:
+    """One row in twenty for 25,000 rows: blocks of rows in which few are missing by chance do not end it."""
+    found, again = delay("missing", seed, 25)
+    assert found is not None
+    assert again == 0
 
 
 def test_behind_bad_data_the_reference_is_the_old_one() -> None:
