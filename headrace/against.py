@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 
 import typer
@@ -12,8 +11,7 @@ from rich.table import Table
 
 from headrace.errors import WrongUse
 from headrace.output import Output
-from headrace.reach import require_kafka
-from runtime.kafka import KafkaLog
+from headrace.reach import log_of
 from runtime.specification import announced, running
 from schemas.evolution import NEW_LOG, Change, compare, refusals
 from schemas.pipeline import Pipeline
@@ -45,8 +43,7 @@ def weigh(spec: Pipeline, brokers: str, output: Output) -> None:
 
 
 def _running(pipeline: str, brokers: str) -> Pipeline:
-    require_kafka(brokers)
-    with closing(KafkaLog(brokers, pipeline, "validate")) as log:
+    with log_of(pipeline, brokers, "validate") as log:
         known = announced(log)
     if known is None:
         topic = physical(pipeline, "pipeline")

@@ -15,13 +15,22 @@ from headrace.errors import RunFailed
 from headrace.files import Options
 from headrace.history import History, examples, history
 from headrace.keys_command import first_keys
-from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
+from headrace.options import (
+    BROKERS,
+    PIPELINE,
+    BrokersOption,
+    DelayOption,
+    EveryOption,
+    JsonOption,
+    LabelOption,
+    PipelineOption,
+    StartOption,
+    TimeOption,
+)
 from headrace.output import Output
 from headrace.reach import require_kafka
-from headrace.replay import DelayOption, EveryOption, LabelOption, StartOption, TimeOption
 from runtime import bootstrap as topics
 from runtime import settings
-from runtime.announced import Announced
 from runtime.kafka import KafkaCarrier
 from runtime.keys import keys_of
 from runtime.ports import LogReader, Outgoing
@@ -30,7 +39,7 @@ from runtime.store import Store
 from schemas.messages import Member
 from schemas.pipeline import Pipeline, load
 from services.training.founding import Founding
-from services.training.knowledge import MODELS
+from services.training.knowledge import announced
 from services.training.reading import checkpoint
 from services.training.settings import Settings
 
@@ -101,14 +110,6 @@ def _tell(founding: Founding, past: History, spec: Pipeline, output: Output) -> 
     for partition, found in examples(spec, shown, past.partitions):
         founding.take(partition, found)
     output.say(f"{founding.labelled:,} labelled rows of {past.rows:,}; fitting")
-
-
-def announced(log: LogReader, keys: Keys) -> Announced:
-    """What was announced so far."""
-    found = Announced(keys)
-    for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
-        found.take(message)
-    return found
 
 
 def epoch_of(log: LogReader, keys: Keys) -> int:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from headrace.errors import WrongUse
 from headrace.process import Plan
-from runtime.keys import make, public_key
-from runtime.signing import Keys
+from runtime.keys import make
 
 ONE_THREAD = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A service is scaled by processes; pools of threads that wait for each other cost it more than they bring."""
@@ -111,8 +110,3 @@ def counted(texts: Sequence[str]) -> dict[str, int]:
 def _refuse_unknown(name: str, option: str) -> None:
     if name not in SERVICES:
         raise WrongUse(f"{option}: there is no service {name!r}; the services are {', '.join(SERVICES)}")
-
-
-def trusting(keys: Path) -> Keys:
-    """What a reader needs who trusts the public keys of such a directory."""
-    return Keys.of([public_key(file) for file in sorted((keys / TRUSTED).glob("*.pem"))])

@@ -1,10 +1,13 @@
-"""Whether somebody listens where Kafka should be: asked before any client waits for a quarter of a minute."""
+"""The way to Kafka: whether somebody listens there, asked before any client waits for a quarter of a minute."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 
 from runtime.errors import WrongSetup
+from runtime.kafka import KafkaLog
 
 TIMEOUT_S = 2.0
 
@@ -20,6 +23,14 @@ def require_kafka(brokers: str) -> None:
             f"no Kafka answers at {brokers}: start one with `headrace kafka start`, use `headrace up --kafka`, or name "
             "another with --brokers host:port (or HEADRACE_BROKERS)"
         )
+
+
+@contextlib.contextmanager
+def log_of(pipeline: str, brokers: str, reader: str) -> Iterator[KafkaLog]:
+    """The log of a pipeline, for a command that reads it; raises as `require_kafka`."""
+    require_kafka(brokers)
+    with contextlib.closing(KafkaLog(brokers, pipeline, reader)) as log:
+        yield log
 
 
 def _address(broker: str) -> tuple[str, int]:

@@ -13,7 +13,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from headrace.files import Options, messages, read
-from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
+from headrace.options import (
+    BROKERS,
+    PIPELINE,
+    BrokersOption,
+    DelayOption,
+    EveryOption,
+    FileArgument,
+    JsonOption,
+    LabelOption,
+    PipelineOption,
+    StartOption,
+    TimeOption,
+)
 from headrace.output import Output
 from headrace.reach import require_kafka
 from headrace.sending import OnProgress, Sender, Sent, carrier, partitions
@@ -26,16 +38,6 @@ class Spread(StrEnum):
 
     KEY = "key"
     TURNS = "turns"
-
-
-TimeOption = Annotated[str | None, typer.Option("--time", help="Column with the event time.")]
-StartOption = Annotated[str | None, typer.Option("--start", help="Event time of the first row, for files without one.")]
-EveryOption = Annotated[str | None, typer.Option("--every", help="Event time from row to row, such as 30m.")]
-LabelOption = Annotated[
-    str | None, typer.Option("--label", help="Column with the label; by default called like the pipeline's field.")
-]
-DelayOption = Annotated[str, typer.Option("--label-delay", help="How late a label is: 24h, or 48rows.")]
-FileArgument = Annotated[Path, typer.Argument(help="CSV, NDJSON (also .gz) or Parquet, in time order.")]
 
 
 def replay(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict
 
 import typer
@@ -11,11 +10,10 @@ from rich.table import Table
 from headrace.again import Finding, read_again
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from headrace.report import report
 from headrace.settings import trusted_types
 from headrace.story import tell
-from runtime.kafka import KafkaLog
 from schemas.pipeline import load
 
 
@@ -33,9 +31,8 @@ def replay_log(
       headrace replay-log -p shop/pipeline.yaml --brokers broker-1:9092 --json
     """
     spec = load(pipeline)
-    require_kafka(brokers)
     output = Output(machine=json)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "replay-log")) as log:
+    with log_of(spec.pipeline, brokers, "replay-log") as log:
         findings = list(read_again(log, spec, lambda text: output.say(f"[dim]{text}[/dim]"), trusted_types()))
         output.give({"findings": [asdict(each) for each in findings]})
         output.say(_table(findings))

@@ -16,9 +16,18 @@ from headrace.drift.reading import stories
 from headrace.errors import WrongUse
 from headrace.files import Input, Options, digest, messages, read
 from headrace.loop import PARTITIONS, SOURCES, TURN, Loop, memory_broker
-from headrace.options import PIPELINE, JsonOption, PipelineOption
+from headrace.options import (
+    PIPELINE,
+    DelayOption,
+    EveryOption,
+    FileArgument,
+    JsonOption,
+    LabelOption,
+    PipelineOption,
+    StartOption,
+    TimeOption,
+)
 from headrace.output import Output
-from headrace.replay import DelayOption, EveryOption, FileArgument, LabelOption, StartOption, TimeOption
 from headrace.report import report
 from headrace.settings import trusted_types
 from headrace.story import tell

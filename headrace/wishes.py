@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from headrace.sending import Publisher
 from headrace.settings import user
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaCarrier
-from runtime.ports import Clock, Outgoing
+from runtime.ports import Clock, LogReader, Outgoing
 from schemas import cloudevents
 from schemas.messages import Wish, moment
 from schemas.pipeline import load
@@ -61,11 +61,17 @@ def release(
 
       headrace operator release 3f1a0c52d7e94b68 --reason "the new unit is right, the models shall learn it"
     """
-    wish = _wish("release", episode, who, reason)
-    with _way(pipeline, brokers) as (name, way):
-        blocking(stories(way.log), episode)
-        send(way, name, wish, SystemClock())
-    _tell(Output(machine=json), wish, f"headrace drift show {episode}")
+    _wish(
+        "release",
+        episode,
+        reason,
+        who,
+        pipeline,
+        brokers,
+        json=json,
+        check=lambda log: blocking(stories(log), episode),
+        then=f"headrace drift show {episode}",
+    )
 
 
 @app.command()
@@ -85,10 +91,7 @@ def retrain(
 
       headrace operator retrain --reason "prices changed on Monday" --who ada
     """
-    wish = _wish("retrain", load(pipeline).pipeline, who, reason)
-    with _way(pipeline, brokers) as (name, way):
-        send(way, name, wish, SystemClock())
-    _tell(Output(machine=json), wish, "headrace status")
+    _wish("retrain", None, reason, who, pipeline, brokers, json=json)
 
 
 @app.command()
@@ -107,7 +110,7 @@ def pin(
 
       headrace operator pin 3 --reason "the one we have audited"
     """
-    _of_pool("pin", str(member), reason, who, pipeline, brokers, json=json)
+    _wish("pin", str(member), reason, who, pipeline, brokers, json=json)
 
 
 @app.command()
@@ -126,7 +129,7 @@ def evict(
 
       headrace operator evict 5 --reason "fitted on the week of the outage"
     """
-    _of_pool("evict", str(member), reason, who, pipeline, brokers, json=json)
+    _wish("evict", str(member), reason, who, pipeline, brokers, json=json)
 
 
 @app.command()
@@ -149,8 +152,7 @@ def rollback(
 
       headrace operator rollback --pool 7 --reason "the last one that was reviewed"
     """
-    subject = load(pipeline).pipeline if pool is None else str(pool)
-    _of_pool("rollback", subject, reason, who, pipeline, brokers, json=json)
+    _wish("rollback", None if pool is None else str(pool), reason, who, pipeline, brokers, json=json)
 
 
 @app.command()
@@ -168,7 +170,7 @@ def freeze(
 
       headrace operator freeze --reason "Black Friday: nothing changes by itself"
     """
-    _of_pool("freeze", load(pipeline).pipeline, reason, who, pipeline, brokers, json=json)
+    _wish("freeze", None, reason, who, pipeline, brokers, json=json)
 
 
 @app.command()
@@ -186,16 +188,7 @@ def unfreeze(
 
       headrace operator unfreeze --reason "the sale is over"
     """
-    _of_pool("unfreeze", load(pipeline).pipeline, reason, who, pipeline, brokers, json=json)
-
-
-def _of_pool(
-    kind: str, subject: str, reason: str, who: str | None, pipeline: Path, brokers: str, *, json: bool
-) -> None:
-    wish = _wish(kind, subject, who, reason)
-    with _way(pipeline, brokers) as (name, way):
-        send(way, name, wish, SystemClock())
-    _tell(Output(machine=json), wish, "headrace status")
+    _wish("unfreeze", None, reason, who, pipeline, brokers, json=json)
 
 
 def blocking(found: dict[str, Story], name: str) -> Story:
@@ -222,20 +215,30 @@ def send(way: Publisher, pipeline: str, wish: Wish, clock: Clock) -> None:
     way.confirm()
 
 
-def _wish(kind: str, subject: str, who: str | None, reason: str) -> Wish:
+def _wish(
+    kind: str,
+    subject: str | None,
+    reason: str,
+    who: str | None,
+    pipeline: Path,
+    brokers: str,
+    *,
+    json: bool,
+    check: Callable[[LogReader], object] = lambda _: None,
+    then: str = "headrace status",
+) -> None:
+    """Send a wish, about the pipeline itself where no subject is named, and say which command tells what follows.
+
+    `check` raises where what the log holds forbids the wish.
+    """
     if not reason.strip():
         raise WrongUse("--reason is empty: say why, whoever reads the ledger will want to know")
-    return Wish.written(id=secrets.token_hex(8), kind=kind, subject=subject, who=who or user(), reason=reason)
-
-
-@contextlib.contextmanager
-def _way(pipeline: Path, brokers: str) -> Iterator[tuple[str, KafkaCarrier]]:
-    spec = load(pipeline)
+    name = load(pipeline).pipeline
+    wish = Wish.written(id=secrets.token_hex(8), kind=kind, subject=subject or name, who=who or user(), reason=reason)
     require_kafka(brokers)
-    with contextlib.closing(KafkaCarrier(brokers, spec.pipeline, OPERATOR)) as way:
-        yield spec.pipeline, way
-
-
-def _tell(output: Output, wish: Wish, next_command: str) -> None:
+    with contextlib.closing(KafkaCarrier(brokers, name, OPERATOR)) as way:
+        check(way.log)
+        send(way, name, wish, SystemClock())
+    output = Output(machine=json)
     output.give(wish.model_dump(mode="json"))
-    output.say(f"wish {wish.id}: {wish.kind} {wish.subject}, by {wish.who}\n\n  {next_command}    tells what follows")
+    output.say(f"wish {wish.id}: {wish.kind} {wish.subject}, by {wish.who}\n\n  {then}    tells what follows")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runtime.ports import Message, Outgoing, Place, Stored
+from runtime.errors import InvalidMessage
+from runtime.ports import Message, Outgoing, Place, Polled, Stored
 from schemas.messages import DeadLetter
 from schemas.reasons import FieldError
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -59,6 +60,35 @@ def dead_letter(
         cut=cut,
     )
     return Outgoing(TOPIC, place.partition % partitions, kept.value, kept.key, [*kept.headers, *story.headers()])
+
+
+def refused(
+    polled: Sequence[Polled], error: InvalidMessage, *, pipeline: str, partitions: int
+) -> tuple[Outgoing, list[Polled]]:
+    """The dead letter of a message that a handler refused, and what was polled without it.
+
+    Args:
+        polled: What the handler was given.
+        error: What it said of the message.
+        pipeline: Digest of the pipeline.
+        partitions: Number of partitions of the dead-letters topic.
+
+    Raises:
+        InvalidMessage: The same; the message is none of them.
+    """
+    place, rest, found = Place(error.topic, error.partition), list[Polled](), None
+    for run in polled:
+        messages = run.messages
+        if Place(run.topic, run.partition) == place:
+            found = next((each for each in messages if each.offset == error.offset), found)
+            messages = [each for each in messages if each.offset != error.offset]
+        rest += [run._replace(messages=messages)] if messages else []
+    if found is None:
+        raise error
+    letter = dead_letter(
+        place, found, error.reason, error.message, pipeline=pipeline, partitions=partitions, path=error.path
+    )
+    return letter, rest
 
 
 def _kept(message: Message) -> tuple[Stored, int]:

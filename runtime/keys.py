@@ -41,7 +41,7 @@ def keys_of(settings: TrustSettings, signing: Path | None = None) -> Keys:
     Raises:
         WrongSetup: A file is missing or is no key on P-256; or nobody would be trusted, the own key included.
     """
-    trusted = [key for place in _places(settings.trusted_keys) for key in _public_keys(place, settings)]
+    trusted = [key for place in _places(settings.trusted_keys) for key in _trusted(place, settings)]
     private = None if signing is None else _private_key(signing, settings)
     keys = Keys.of(trusted, private, unsigned=settings.allow_unsigned)
     if not keys.trusted and not keys.unsigned:
@@ -58,14 +58,18 @@ def _places(text: str) -> list[Path]:
     return [Path(each.strip()) for each in text.split(",") if each.strip()]
 
 
-def _public_keys(place: Path, settings: TrustSettings) -> list[PublicKey]:
+def _trusted(place: Path, settings: TrustSettings) -> list[PublicKey]:
     if not place.exists() and settings.allow_unsigned:
         return []
     try:
-        files = sorted(place.glob("*.pem")) if place.is_dir() else [place]
-        return [public_key(file) for file in files]
+        return public_keys(place)
     except OSError as error:
         raise WrongSetup(f"HEADRACE_TRUSTED_KEYS: {place} cannot be read: {error.strerror}; {MEND}") from error
+
+
+def public_keys(place: Path) -> list[PublicKey]:
+    """The public keys in a file or a directory; raises as `public_key`."""
+    return [public_key(file) for file in (sorted(place.glob("*.pem")) if place.is_dir() else [place])]
 
 
 def public_key(file: Path) -> PublicKey:

@@ -12,11 +12,12 @@ from itertools import chain
 from typing import TypeVar
 
 from runtime.clock import SystemClock
-from runtime.dead_letters import dead_letter
+from runtime.dead_letters import TOPIC as DEAD_LETTERS
+from runtime.dead_letters import refused
 from runtime.errors import InvalidMessage, Transient
 from runtime.lease import Lease
 from runtime.metrics import Metrics
-from runtime.ports import Carrier, Clock, Handler, Message, Outgoing, Place, Poll, Polled
+from runtime.ports import Carrier, Clock, Handler, Outgoing, Place, Poll, Polled
 from runtime.progress import Progress
 from runtime.pulse import Pulse
 
@@ -235,28 +236,13 @@ class Worker:
         return (), iter(())
 
     def _refuse(self, polled: Sequence[Polled], error: InvalidMessage) -> list[Polled]:
-        place = Place(error.topic, error.partition)
-        self._publish([self._dead_letter(place, _find(polled, error), error)])
+        partitions = self._carrier.log.partitions(DEAD_LETTERS)
+        letter, rest = refused(polled, error, pipeline=self._pipeline, partitions=partitions)
+        self._publish([letter])
         self._confirm()
+        place = Place(error.topic, error.partition)
         log.warning("message_refused", extra={"place": place, "offset": error.offset, "reason": error.reason})
-        rest = [
-            run if (run.topic, run.partition) != place
-            else run._replace(messages=[m for m in run.messages if m.offset != error.offset])
-            for run in polled
-        ]  # fmt: skip
-        return [run for run in rest if run.messages]
-
-    def _dead_letter(self, place: Place, message: Message, error: InvalidMessage) -> Outgoing:
-        partitions = self._carrier.log.partitions("dead-letters")
-        return dead_letter(
-            place,
-            message,
-            error.reason,
-            error.message,
-            pipeline=self._pipeline,
-            partitions=partitions,
-            path=error.path,
-        )
+        return rest
 
     def _back_off(self, error: Transient) -> None:
         seconds = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
@@ -295,12 +281,3 @@ class Worker:
 
 def _place(run: Polled) -> Place:
     return Place(run.topic, run.partition)
-
-
-def _find(polled: Sequence[Polled], error: InvalidMessage) -> Message:
-    for run in polled:
-        if (run.topic, run.partition) == (error.topic, error.partition):
-            for message in run.messages:
-                if message.offset == error.offset:
-                    return message
-    raise error

@@ -19,10 +19,9 @@ from headrace.errors import WrongUse
 from headrace.following import places
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from headrace.settings import trusted_types
 from runtime.clock import SystemClock
-from runtime.kafka import KafkaLog
 from runtime.memory import MemoryLog
 from runtime.ports import LogReader
 from runtime.signing import keys_in_memory
@@ -62,9 +61,8 @@ def backtest(
     """
     spec, now = load(pipeline), SystemClock().now()
     start, stop = moment("--from", since, now), moment("--to", until, now)
-    require_kafka(brokers)
     output = Output(machine=json)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "backtest")) as log:
+    with log_of(spec.pipeline, brokers, "backtest") as log:
         base = _running(log, spec, brokers)
         changed = changes(base, spec)
         sides = compared(log, base, spec, start or 0, stop, output)

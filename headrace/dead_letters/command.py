@@ -22,7 +22,7 @@ from headrace.dead_letters.wanted import Wanted, identified
 from headrace.errors import RunFailed, WrongUse
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from headrace.settings import user
 from headrace.stopping import interruptible
 from runtime.clock import SystemClock
@@ -209,8 +209,7 @@ def _wanted(
 @contextlib.contextmanager
 def _log(pipeline: Path, brokers: str) -> Iterator[tuple[Pipeline, KafkaLog]]:
     spec = load(pipeline)
-    require_kafka(brokers)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "dead-letters")) as log:
+    with log_of(spec.pipeline, brokers, "dead-letters") as log:
         yield spec, log
 
 

@@ -21,13 +21,15 @@ from headrace.local_kafka import LocalKafka
 from headrace.local_kafka.probe import HOST, free_ports
 from headrace.options import JsonOption
 from headrace.output import Output
-from headrace.plans import pair, plans, trusting
+from headrace.plans import TRUSTED, pair, plans
 from headrace.rows import messages
 from headrace.stopping import interruptible
 from headrace.supervisor import Supervisor
 from runtime.bootstrap import bootstrap
 from runtime.clock import SystemClock
 from runtime.kafka import KafkaLog
+from runtime.keys import public_keys
+from runtime.signing import Keys
 from runtime.store import Store
 from schemas.pipeline import load
 
@@ -126,7 +128,8 @@ def _stream(stack: contextlib.ExitStack, brokers: str, story: Story, home: Home,
     log = stack.enter_context(contextlib.closing(KafkaLog(brokers, spec.pipeline, "demo")))
     rows = readings(MOST_ROWS, COURSE.change, SEED, COURSE.wrong, COURSE.wear)
     stream = stack.enter_context(Stream(brokers, spec.pipeline, messages(rows, spec, OPTIONS), rate, HOLD_ROWS))
-    return stream, Reading(log, Store(home.artefacts, trusting(home.keys)), story, OPTIONS.prefix)
+    store = Store(home.artefacts, Keys.of(public_keys(home.keys / TRUSTED)))
+    return stream, Reading(log, store, story, OPTIONS.prefix)
 
 
 @contextlib.contextmanager

@@ -9,22 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.demo.progress import Step
-from headrace.demo.story import (
-    ALARM,
-    BEGINS,
-    CALM,
-    CHANGE,
-    EARLY,
-    FIRST,
-    NAMED,
-    RIGHT,
-    SHIFT,
-    SWAPPED,
-    TITLES,
-    UNIT,
-    WEAR,
-    Story,
-)
+from headrace.demo.story import BEGINS, CALM, EARLY, FIRST, RIGHT, SWAPPED, TITLES, Story
 from headrace.demo.stream import DAY
 from headrace.plot import Frame, plot
 
@@ -36,8 +21,8 @@ LEAST_ROWS = 15_000
 SECOND_MS = 1000
 DONE, FOUND, FOLLOWED = "red", "yellow", "green"
 _MARKS = {
-    **dict.fromkeys((CHANGE, UNIT, WEAR), DONE),
-    **dict.fromkeys((ALARM, NAMED, SHIFT), FOUND),
+    **dict.fromkeys(BEGINS, DONE),
+    **dict.fromkeys((found for found, *_ in BEGINS.values()), FOUND),
     **dict.fromkeys((SWAPPED, RIGHT, EARLY), FOLLOWED),
 }
 _BEGIN = {step: begin for begin, steps in BEGINS.items() for step in steps}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,7 @@ from headrace.drift.reading import Story, advice, stories
 from headrace.errors import RunFailed
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
-from runtime.kafka import KafkaLog
+from headrace.reach import log_of
 from schemas.pipeline import load
 from schemas.topics import BY_NAME
 
@@ -97,6 +95,5 @@ def wanted(found: dict[str, Story], name: str) -> Story:
 
 def _read(pipeline: Path, brokers: str) -> tuple[str, dict[str, Story], list[str]]:
     spec = load(pipeline)
-    require_kafka(brokers)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "drift")) as log:
+    with log_of(spec.pipeline, brokers, "drift") as log:
         return spec.pipeline, stories(log), advice(log)

@@ -24,11 +24,10 @@ from headrace.explain.reading import ledger, numbered, weighings
 from headrace.following import places
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from runtime.artefact import ModelRefused, fetch_manifest
 from runtime.clock import SystemClock
 from runtime.errors import Transient
-from runtime.kafka import KafkaLog
 from runtime.keys import keys_of
 from runtime.ports import LogReader
 from runtime.settings import TrustSettings, read
@@ -111,11 +110,10 @@ def explain(
     stretch = Stretch(_end("--from", since, now), _end("--to", until, now))
     if (subject is None) != stretch.given:
         raise WrongUse("name either a version, an episode or a prediction, or a stretch of time with --from and --to")
-    require_kafka(brokers)
     output = Output(machine=json)
-    settings = read(TrustSettings)
-    store = Store(settings.artefacts, keys_of(settings))
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "explain")) as log:
+    with log_of(spec.pipeline, brokers, "explain") as log:
+        settings = read(TrustSettings)
+        store = Store(settings.artefacts, keys_of(settings))
         telling = tell(log, spec, subject, stretch, output, store=store, why=why)
     output.give(telling.as_json())
     output.say(page(telling))

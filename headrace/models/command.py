@@ -15,9 +15,8 @@ from headrace.models.checks import Check, Verification
 from headrace.models.reading import Models, models
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from runtime.artefact import fetch_manifest
-from runtime.kafka import KafkaLog
 from runtime.keys import keys_of
 from runtime.ports import LogReader
 from runtime.settings import TrustSettings, read
@@ -159,6 +158,5 @@ def _opened(pipeline: Path, brokers: str) -> Iterator[tuple[Store, Models, LogRe
     """The store, what is announced, and the log."""
     spec, settings = load(pipeline), read(TrustSettings)
     store = Store(settings.artefacts, keys_of(settings))
-    require_kafka(brokers)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "models")) as log:
+    with log_of(spec.pipeline, brokers, "models") as log:
         yield store, models(log, store.keys), log

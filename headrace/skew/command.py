@@ -16,12 +16,11 @@ from headrace.dead_letters.wanted import moment
 from headrace.errors import WrongUse
 from headrace.options import BROKERS, PIPELINE, BrokersOption, JsonOption, PipelineOption
 from headrace.output import Output
-from headrace.reach import require_kafka
+from headrace.reach import log_of
 from headrace.skew.checking import Check, OnProgress
 from headrace.skew.findings import Feature, Findings
 from headrace.skew.spans import RECORDS, Range, Span, earliest, spans
 from runtime.clock import SystemClock
-from runtime.kafka import KafkaLog
 from runtime.ports import LogReader
 from schemas.messages import moment as utc
 from schemas.messages import rfc3339
@@ -58,9 +57,8 @@ def skew(
     spec = load(pipeline)
     now = SystemClock().now()
     given = Range(moment("--from", since, now), moment("--to", until, now), last)
-    require_kafka(brokers)
     output = Output(machine=json)
-    with contextlib.closing(KafkaLog(brokers, spec.pipeline, "skew")) as log:
+    with log_of(spec.pipeline, brokers, "skew") as log:
         findings = examine(log, spec, given, output)
     output.give({"pipeline": spec.pipeline, "digest": spec.digest, "sound": findings.sound, **asdict(findings)})
     _tell(output, spec, findings)

@@ -1,4 +1,4 @@
-"""Carries triggers out: dataset, fit, check, announcement, and what is told of each step."""
+"""Carries triggers out: dataset, fit, check, announcement."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
 import pyarrow as pa
 
 from runtime.metrics import Metrics
 from runtime.ports import Outgoing
 from runtime.store import NotStored, Store
-from schemas.messages import Member, Scalar
+from schemas.messages import Member
 from schemas.pipeline import Pipeline
 from schemas.task import Target
-from services.training import quarantining
+from services.training import telling
 from services.training.composing import RECALLED, Composing
-from services.training.domain import growth
 from services.training.domain.announcements import Candidate
 from services.training.domain.estimators import Refused
-from services.training.domain.fitting import Fit, scarce
+from services.training.domain.fitting import scarce
 from services.training.domain.pool import Seat
 from services.training.domain.rows import times
 from services.training.domain.selection import ALL
 from services.training.domain.taking import Taken
-from services.training.domain.triggers import Budget, Retry, Trigger
+from services.training.domain.triggers import Budget, Trigger
+from services.training.ending import Ending
 from services.training.fits import Failed, Fits, InCaller, Pending
 from services.training.fitter import Fitter
 from services.training.knowledge import Knowledge
@@ -87,7 +86,7 @@ class Carrying:
         fits: Fits | None = None,
     ) -> None:
         self._spec, self._budget, self._saying, self._metrics = spec, budget, saying, metrics
-        self.composing = Composing(spec, saying)
+        self.composing, self._ending = Composing(spec, saying), Ending(spec, budget)
         self._fits = InCaller(metrics) if fits is None else fits
         self._fitter = Fitter(spec, store, self._fits, trusted)
         self.under_way: UnderWay | None = None
@@ -126,42 +125,20 @@ class Carrying:
         known.state.begins, known.state.archived = known.window.begins(), dict(known.archive.next)
         return self._saying.checkpoint(known.state)
 
-    def finish(self, trigger: Trigger, outcome: str, known: Knowledge, fitted_at: int | None = None) -> None:
-        """A trigger is done with, for ever."""
-        state = known.state
-        state.done[trigger.cause.id] = outcome
-        state.retries.pop(trigger.cause.id, None)
-        state.told -= {trigger.cause.id, quarantining.mark(trigger)}
-        state.wishes.pop(trigger.cause.id, None)
-        if fitted_at is not None:
-            self._fitted(fitted_at, known)
-        self._grow(trigger, known, trigger.ready if fitted_at is None else fitted_at)
-
-    def _grow(self, trigger: Trigger, known: Knowledge, at: int) -> None:
-        """A fit on all rows, whatever came of it, is what they grow from; the one on the window follows it."""
-        state, kind = known.state, trigger.cause.kind
-        if kind == "first" and self._spec.strategy.members > 1:
-            state.growth = growth.begun(state.growth, at, known.window)
-        elif kind == "growth" and trigger.whole:
-            larger = growth.wanted(state.growth) > known.window.size
-            state.growth = growth.fitted(state.growth, at if larger else None)
-        elif kind == "growth":
-            state.growth = msgspec.structs.replace(state.growth, window=None)
-
     def _answered(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
         """What is left to say where a crash came before the checkpoint that says so; None where nothing was done."""
         pool = known.announced.pool
         made = next((each for each in known.announced.members.values() if each.cause.id == trigger.cause.id), None)
         if made is not None:
-            self.finish(trigger, "announced", known, at)
+            self._ending.finish(trigger, "announced", known, at)
             if pool is None or made.version not in pool.members:
                 return self._seat_again(trigger, made, at, known)
-            return [[self._told(trigger, made, Seat(taken=True), at, known)]]
+            return [[telling.announced(trigger, made, Seat(taken=True), pool, at, self._saying)]]
         if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
-            self.finish(trigger, RECALLED, known)
+            self._ending.finish(trigger, RECALLED, known)
             return []
         if trigger.cause.kind == "first" and known.announced.members:
-            self.finish(trigger, "not needed", known)
+            self._ending.finish(trigger, "not needed", known)
             return []
         return None
 
@@ -169,18 +146,18 @@ class Carrying:
         """A crash between member and pool left a member alone: it takes its place now."""
         taken = self._rows(trigger, at, known)
         start = trigger.since if isinstance(taken, str) else int(times(taken.rows)[0])
-        seat = self.composing.admit(made, start, at, known)
-        pool = [self.composing.said(known, at)] if seat.taken else []
-        return [*pool, [self._told(trigger, made, seat, at, known)]]
+        seat, pool = self.composing.admit(made, start, at, known)
+        told = telling.announced(trigger, made, seat, known.announced.pool, at, self._saying)
+        return [*([pool] if pool else []), [told]]
 
     def _decide(self, trigger: Trigger, at: int, known: Knowledge) -> Steps:
         if known.state.frozen:
             return [[self._frozen(trigger, at, known)]]
         if trigger.recall is not None and (steps := self.composing.recall(trigger, at, known)) is not None:
-            self.finish(trigger, RECALLED, known)
+            self._ending.finish(trigger, RECALLED, known)
             return steps
         if trigger.asks and (steps := self.composing.known_by(trigger, at, known)) is not None:
-            self.finish(trigger, RECALLED, known)
+            self._ending.finish(trigger, RECALLED, known)
             return steps
         if self._budget.spent(at, known.state.fits):
             reason = f"{self._budget.count} fits within {self._budget.stretch} ms of event time are all that is allowed"
@@ -188,7 +165,7 @@ class Carrying:
         taken = self._rows(trigger, at, known)
         if isinstance(taken, str):
             return [[self._wait(trigger, taken, at, known)]]
-        begun = [] if not trigger.story else [self._begin(trigger, taken.rows, at)]
+        begun = [[telling.begun(trigger, taken.rows.num_rows, at, self._saying)]] if trigger.story else []
         return [*begun, *self._fit(trigger, taken, at, known)]
 
     def _rows(self, trigger: Trigger, at: int, known: Knowledge) -> Taken | str:
@@ -206,12 +183,8 @@ class Carrying:
         return self._suppress(trigger, f"{known.state.frozen}; unfreeze the pool first", at, known)
 
     def _suppress(self, trigger: Trigger, reason: str, at: int, known: Knowledge) -> Outgoing:
-        self.finish(trigger, "suppressed", known)
+        self._ending.finish(trigger, "suppressed", known)
         return self._saying.decision(trigger, "suppressed", "no fit", reason, at)
-
-    def _begin(self, trigger: Trigger, rows: pa.RecordBatch, at: int) -> list[Outgoing]:
-        outcome = f"an early fit on {rows.num_rows} rows, the window as labelled so far"
-        return [self._saying.decision(trigger, "triggered", outcome, trigger.story, at)]
 
     def _fit(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
         version = max(known.announced.members, default=0) + 1
@@ -227,12 +200,11 @@ class Carrying:
         member = self._fitter.store(Candidate(version, trigger.cause, at, taken, made), known.state.epoch)
         self.under_way = None
         before = self.composing.checkpoint(known)  # whoever goes on from it composes the same pool
-        seat = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
-        self.finish(trigger, "announced", known, at)
+        seat, pool = self.composing.admit(member, int(times(taken.rows)[0]), at, known)
+        self._ending.finish(trigger, "announced", known, at)
         self._metrics.fits.labels("accepted").inc()
-        fitted = self._fitted_by(trigger, made, taken, member, at, known)
-        pool = self.composing.said(known, at) if seat.taken else []
-        told = self._told(trigger, member, seat, at, known)
+        fitted = telling.fitted(trigger, made, taken, member, at, known, self._saying)
+        told = telling.announced(trigger, member, seat, known.announced.pool, at, self._saying)
         return [[fitted, *before], [self._saying.announcement(member, at), *pool], [told]]
 
     def _wait_for(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
@@ -241,39 +213,13 @@ class Carrying:
             return []
         self.under_way = UnderWay(trigger, at, taken, known.window.until)
         rows, estimator = taken.rows.num_rows, self._spec.model.estimator
-        reason = f"{estimator} is fitted on {rows} rows, outside of the controller"
-        evidence: dict[str, Scalar] = {"rows": rows, "estimator": estimator}
-        return [[self._saying.decision(trigger, "fitting", "a fit is under way", reason, at, evidence)]]
+        return [[telling.under_way(trigger, estimator, rows, at, self._saying)]]
 
     def _unmade(self, trigger: Trigger, error: Refused | Failed, taken: Taken, at: int, known: Knowledge) -> Outgoing:
         if isinstance(error, Refused):
             return self._reject(trigger, "rejected", str(error), {}, at, known)
         figures = {**error.figures, "rows": taken.rows.num_rows}
         return self._reject(trigger, "failed", str(error), figures, at, known)
-
-    def _fitted_by(
-        self, trigger: Trigger, made: Fit, taken: Taken, member: Member, at: int, known: Knowledge
-    ) -> Outgoing:
-        evidence: dict[str, Scalar] = {**made.verdict.metrics, **made.spent}
-        evidence |= {"rows": member.rows, "version": member.version}
-        if taken.sampling is not None:
-            evidence["sampled_from"] = taken.sampling.of
-        if left_out := known.window.left_out(at, trigger.since):
-            evidence |= {"left_out": left_out, quarantining.EPISODE: quarantining.culprit(known.state, known.window)}
-        return self._saying.decision(trigger, "fitted", f"member {member.version}", made.verdict.reason, at, evidence)
-
-    def _told(self, trigger: Trigger, member: Member, seat: Seat, at: int, known: Knowledge) -> Outgoing:
-        """Where a member has its seat, and who made room."""
-        evidence: dict[str, Scalar] = {"digest": member.digest, "version": member.version}
-        stored, pool = f"member {member.version} was stored at {member.uri}", known.announced.pool
-        if pool is None or not seat.taken:
-            reason = f"{stored}; no member of the full pool may leave before it is judged"
-            return self._saying.decision(trigger, "announced", "it waits for a seat", reason, at, evidence)
-        evidence |= {"pool": pool.version, "weight": pool.weights[member.version], "anchor": pool.anchor}
-        reason = f"{stored} and answers from pool {pool.version} on"
-        if seat.left is not None:
-            evidence["left"], reason = seat.left, f"{reason}; member {seat.left} makes room"
-        return self._saying.decision(trigger, "announced", f"pool {pool.version}", reason, at, evidence)
 
     def _reject(
         self, trigger: Trigger, step: Unmade, reason: str, figures: Mapping[str, float], at: int, known: Knowledge
@@ -283,28 +229,18 @@ class Carrying:
         self._metrics.fits.labels(step).inc()
         outcome = "the pool stays as it is"
         if trigger.cause.kind == "first":  # nothing serves yet, so the next rows get their chance
-            self._again(trigger, known)
-            self._fitted(at, known)
+            self._ending.again(trigger, known, at)
             outcome = "no model yet"
         else:
-            self.finish(trigger, step, known, at)
+            self._ending.finish(trigger, step, known, at)
         return self._saying.decision(trigger, step, outcome, reason, at, figures)
 
     def _wait(self, trigger: Trigger, why: str, at: int, known: Knowledge) -> Outgoing:
         if trigger.urgent:
-            self.finish(trigger, "suppressed", known)
+            self._ending.finish(trigger, "suppressed", known)
             return self._saying.decision(trigger, "suppressed", "no fit", f"{why}; wish again later", at)
-        outcome = f"again after {self._again(trigger, known)} more labelled rows"
+        outcome = f"again after {self._ending.again(trigger, known)} more labelled rows"
         return self._saying.decision(trigger, "suppressed", outcome, why, at)
-
-    def _again(self, trigger: Trigger, known: Knowledge) -> int:
-        """Let a trigger wait for more rows: half the minimum of a first fit. How many that is."""
-        rows = max(1, self._spec.training.min_rows // 2)
-        known.state.retries[trigger.cause.id] = Retry(trigger.ready, rows)
-        return rows
-
-    def _fitted(self, at: int, known: Knowledge) -> None:
-        known.state.fits = sorted([*self._budget.recent(at, known.state.fits), at])
 
 
 def _unusable(rows: pa.RecordBatch, least: int, target: Target) -> str:

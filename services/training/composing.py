@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from runtime.ports import Outgoing
 from runtime.weighed import outgoing
-from schemas.messages import Cause, DriftEpisode, Member, Pool, Scalar
+from schemas.messages import Cause, Member, Pool, Scalar
 from schemas.pipeline import Pipeline
 from services.training.domain.announcements import pool_of
 from services.training.domain.pool import Seat, composed, pane_behind, seat, watched
@@ -33,8 +31,8 @@ class Composing:
     def __init__(self, spec: Pipeline, saying: Saying) -> None:
         self._spec, self._saying = spec, saying
 
-    def admit(self, member: Member, start: int, at: int, known: Knowledge) -> Seat:
-        """Give a fit a seat, if there is one: the composition changes, and is not said yet.
+    def admit(self, member: Member, start: int, at: int, known: Knowledge) -> tuple[Seat, list[Outgoing]]:
+        """Give a fit a seat, if there is one; what is said of the pool then.
 
         Args:
             member: The fit.
@@ -42,21 +40,16 @@ class Composing:
             at: Event time at which it was made.
             known: What is known.
         """
-        before, blend, strategy = known.announced.pool, known.weighing.blend, self._spec.strategy
+        before, pane, strategy = known.announced.pool, self._spec.drift.pane, self._spec.strategy
         known.announced.members[member.version] = member
-        anchors = strategy.members == 1 or watched(before, start, self._opened(known), self._spec.drift.pane)
-        spared = _spared(before, anchors=anchors)
-        taken = seat(blend, member.version, strategy.members, spared)
-        if not taken.taken:
-            known.state.left[member.version] = WAITS
-            return taken
         if before is None:
-            pane, epoch = self._spec.drift.pane, known.state.epoch
-            self._follow(pool_of(member, 1, at, pane, epoch, strategy.name), known)
-        else:
-            watch = {"anchor": member.version, "reference_pane": pane_behind(at, self._spec.drift.pane)}
-            self.change(known, member.cause, **(watch if anchors else {}))
-        return taken
+            self._follow(pool_of(member, 1, at, pane, known.state.epoch, strategy.name), known)
+            return Seat(taken=True), self.said(known, at)
+        watch: dict[str, object] = {}
+        if strategy.members == 1 or watched(before, start, known.episodes.opened.values(), pane):
+            watch = {"anchor": member.version, "reference_pane": pane_behind(at, pane)}
+        taken, _ = self._seat(member.version, before, member.cause, known, **watch)
+        return taken, self.said(known, at) if taken.taken else []
 
     def recall(self, trigger: Trigger, at: int, known: Knowledge) -> Steps | None:
         """Bring a member back that knew this world; None where it is not to be had, so that a fit is needed."""
@@ -67,12 +60,10 @@ class Composing:
             outcome, reason = f"no fit: it answers in pool {pool.version} already", trigger.story
             return [[self._saying.decision(trigger, "recalled", outcome, reason, at, {"version": version})]]
         before = self.checkpoint(known)
-        taken = seat(known.weighing.blend, version, self._spec.strategy.members, _spared(pool, anchors=False))
+        taken, pool = self._seat(version, pool, trigger.cause, known)
         if not taken.taken:
-            known.state.left[version] = WAITS
             outcome = "no fit: it waits for a seat"
             return [[self._saying.decision(trigger, "recalled", outcome, trigger.story, at, {"version": version})]]
-        pool = self.change(known, trigger.cause)
         evidence: dict[str, Scalar] = {"version": version, "pool": pool.version, "left": taken.left}
         outcome = f"no fit: it answers from pool {pool.version} on"
         told = self._saying.decision(trigger, "recalled", outcome, trigger.story, at, evidence)
@@ -101,16 +92,25 @@ class Composing:
 
     def seat_waiting(self, known: Knowledge, at: int) -> list[Outgoing]:
         """Give seats to members that wait for one, as soon as somebody may leave."""
-        pool, seated = known.announced.pool, False
-        waiting = [each for each, why in known.state.left.items() if why == WAITS]
-        if pool is None or known.state.frozen:
+        before = known.announced.pool
+        if before is None or known.state.frozen:
             return []
-        for version in sorted(waiting):
-            spared = _spared(pool, anchors=False)
-            if seat(known.weighing.blend, version, self._spec.strategy.members, spared).taken:
-                pool = self.change(known, known.announced.members[version].cause)
-                seated = True
-        return self.said(known, at) if seated else []
+        pool = before
+        for version in sorted(each for each, why in known.state.left.items() if why == WAITS):
+            _, pool = self._seat(version, pool, known.announced.members[version].cause, known)
+        return [] if pool is before else self.said(known, at)
+
+    def _seat(self, version: int, pool: Pool, cause: Cause, known: Knowledge, **watch: object) -> tuple[Seat, Pool]:
+        """Give a member a seat, if there is one, else it waits; the pool then, which is not said yet.
+
+        Whoever answers alone stays, and so does the anchor, unless the newcomer becomes it.
+        """
+        spared = [each for each in (None if watch else pool.anchor, pool.alone) if each is not None]
+        taken = seat(known.weighing.blend, version, self._spec.strategy.members, spared)
+        if not taken.taken:
+            known.state.left[version] = WAITS
+            return taken, pool
+        return taken, self.change(known, cause, **watch)
 
     def change(self, known: Knowledge, cause: Cause, **changed: object) -> Pool:
         """The pool with the members that the blend has by now, and other fields that change."""
@@ -141,16 +141,5 @@ class Composing:
         for each in pool.members:
             state.left.pop(each, None)
         known.announced.pool = pool
-        known.weighing.seat(pool)
+        known.weighing.agree(pool)
         return pool
-
-    @staticmethod
-    def _opened(known: Knowledge) -> Iterable[DriftEpisode]:
-        return known.episodes.opened.values()
-
-
-def _spared(pool: Pool | None, *, anchors: bool) -> list[int]:
-    """Who does not leave a pool: its anchor, unless the newcomer becomes it, and whoever answers alone."""
-    if pool is None:
-        return []
-    return [each for each in (None if anchors else pool.anchor, pool.alone) if each is not None]

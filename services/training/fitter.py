@@ -19,7 +19,7 @@ from schemas.pipeline import Pipeline
 from schemas.reference import REFERENCE, Season
 from services.training.domain.announcements import Candidate, directory, manifest_of, member_of
 from services.training.domain.estimators import NotInstalled, Recipe, Refused
-from services.training.domain.fitting import Fit, parts, seed_of
+from services.training.domain.fitting import Fit, Rival, parts, seed_of
 from services.training.domain.referring import Calendar, reference
 from services.training.domain.work import Work
 from services.training.fits import Fits
@@ -54,10 +54,8 @@ class Fitter:
             Refused: The estimator does not take the rows.
             Transient: The store is away.
         """
-        ruling, seed = self._in_service(announced), seed_of(self._spec.pipeline, version)
-        score = None if ruling is None else ruling.score
-        shares = announced.pool is not None and self._spec.strategy.members > 1
-        work = Work(self._recipe, rows, self._spec.feature_types, seed, self._spec.metric, score, shares)
+        rival, seed = self._rival(announced), seed_of(self._spec.pipeline, version)
+        work = Work(self._recipe, rows, self._spec.feature_types, seed, self._spec.metric, rival)
         return self._fits.fit((cause, at, version), work)
 
     def store(self, candidate: Candidate, epoch: int) -> Member:
@@ -82,14 +80,18 @@ class Fitter:
         calendar = Calendar(drift.pane, tuple(each for each in get_args(Season) if each in drift.seasonality))
         return reference(older, held_out, candidate.fit.outputs, types, self._spec.target, calendar).to_bytes()
 
-    def _in_service(self, announced: Announced) -> Model | None:
-        """The model that a fit would replace, so that it must not be worse; None where labels decide between them.
-
-        None too where its artefact is unusable (serving has refused it then).
-        """
-        member = None if announced.pool is None else announced.members.get(announced.pool.leader)
-        if member is None or self._spec.strategy.members > 1:
+    def _rival(self, announced: Announced) -> Rival:
+        """Against what a fit is judged: of several members labels decide, whoever leads them."""
+        if announced.pool is None:
             return None
+        if self._spec.strategy.members > 1:
+            return "several"
+        leader = announced.members.get(announced.pool.leader)
+        ruling = None if leader is None else self._in_service(leader)
+        return None if ruling is None else ruling.score
+
+    def _in_service(self, member: Member) -> Model | None:
+        """The model of the leader; None where its artefact is unusable (serving has refused it then)."""
         if self._ruling is None or self._ruling.version != member.version:
             try:
                 self._ruling = fetch(self._store, member, self._spec.feature_types, self._trusted)

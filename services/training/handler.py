@@ -9,23 +9,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from runtime.announced import Announced
-from runtime.errors import Transient, WrongSetup
+from runtime.errors import Transient
 from runtime.metrics import Metrics
 from runtime.ports import LogReader, Outgoing, Place, Polled
-from runtime.signing import Keys
 from runtime.stage import decode
 from runtime.store import Store
 from schemas.cloudevents import Form
-from schemas.messages import Wish, moment
+from schemas.messages import Wish
 from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.carrying import Carrying
 from services.training.datasets import MEMORY
-from services.training.domain.triggers import Budget, State, Trigger
-from services.training.domain.turns import Turns, wished
+from services.training.domain.triggers import State
+from services.training.domain.turns import wished
+from services.training.due import Due, budget_of
 from services.training.fits import Fits
-from services.training.knowledge import MODELS, Knowledge
+from services.training.knowledge import Knowledge, announced
 from services.training.reading import checkpoint, wishes
 from services.training.refereeing import Refereeing
 from services.training.saying import Saying
@@ -69,11 +68,11 @@ class Training:
         fits: Fits | None = None,
     ) -> None:
         self._spec, self._store, self._metrics, self._memory = spec, store, metrics or Metrics(), memory
-        self._budget, self._saying = _budget(spec), Saying(spec.pipeline, form, store.keys)
-        self._carrying = Carrying(spec, store, self._budget, self._saying, self._metrics, trusted, fits)
+        budget, self._saying = budget_of(spec), Saying(spec.pipeline, form, store.keys)
+        self._due = Due(spec, budget, self._saying)
+        self._carrying = Carrying(spec, store, budget, self._saying, self._metrics, trusted, fits)
         composing = self._carrying.composing
         self._wishing, self._refereeing = Wishing(composing, self._saying), Refereeing(composing, self._saying)
-        self._turns = Turns(spec.pipeline, spec.training.min_rows, spec.drift.settle)
         self._known = self._nothing()
 
     # --- taking and losing the lead -----------------------------------------------------------
@@ -83,7 +82,7 @@ class Training:
         if place != SEAT:
             return []
         self._known = self._nothing(state := checkpoint(log))
-        state.epoch = max(state.epoch, _announced(log, self._store.keys).epoch) + 1
+        state.epoch = max(state.epoch, announced(log, self._store.keys).epoch) + 1
         return [self._saying.checkpoint(state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
@@ -189,7 +188,7 @@ class Training:
         """What is told whether or not a fit is under way; a wish that has to wait for it lies in a checkpoint."""
         known, under_way = self._known, self._carrying.under_way is not None
         news = [*self._learn(), *self._answers(asked)]
-        outgoing = news if under_way else [*news, *self._resting(), *self._held_up()]
+        outgoing = news if under_way else [*news, *self._due.waiting(known)]
         kept = news or set(known.state.wishes) - open_before
         if outgoing or (kept and under_way):
             yield [*outgoing, self._carrying.checkpoint(known)] if kept else outgoing
@@ -200,7 +199,7 @@ class Training:
         for time in (*known.episodes.times(known.window.frontier), None):
             if carrying.under_way is None:
                 known.window.until = time
-            while carrying.under_way is None and (trigger := self._due()) is not None:
+            while carrying.under_way is None and (trigger := self._due.next(known)) is not None:
                 yield from carrying.carry_out(trigger, known)
             if time is not None and carrying.under_way is None:
                 known.episodes.come(time)
@@ -238,48 +237,3 @@ class Training:
             yield quarantining.release(wish, trigger.ready, known.state, known.episodes, self._saying)
         else:
             yield from self._wishing.fulfil(wish, known)
-
-    # --- what is due --------------------------------------------------------------------------
-
-    def _due(self) -> Trigger | None:
-        """The earliest trigger whose turn has come, behind the frontier: never one that a slow partition could beat."""
-        fits, frontier = self._known.state.fits, self._known.window.frontier
-        self._known.grow()
-        turns = [(self._budget.due(each, fits), each.cause.id, each) for each in self._triggers()]
-        due = [turn for turn in turns if turn[0] <= frontier]
-        return min(due, key=lambda turn: turn[:2])[2] if due else None
-
-    def _triggers(self) -> Iterator[Trigger]:
-        return self._turns.triggers(self._known.state, self._known.window, self._known.episodes.opened.values())
-
-    def _resting(self) -> list[Outgoing]:
-        """Say once of each trigger that it is ready and rests after the fit before."""
-        said: list[Outgoing] = []
-        state, frontier = self._known.state, self._known.window.frontier
-        for trigger in self._triggers():
-            due = self._budget.due(trigger, state.fits)
-            if trigger.ready <= frontier < due and trigger.cause.id not in state.told:
-                state.told.add(trigger.cause.id)
-                reason = f"the cool-down after the last fit ends at {moment(due).isoformat()}"
-                said.append(self._saying.decision(trigger, "suppressed", "postponed", reason, trigger.ready))
-        return said
-
-    def _held_up(self) -> list[Outgoing]:
-        """Say once of each trigger that bad data alone keeps it from its fit."""
-        state, window = self._known.state, self._known.window
-        waiting = self._turns.held_up(state, window, self._known.episodes.opened.values())
-        return [said for each in waiting for said in quarantining.held_up(each, state, window, self._saying)]
-
-
-def _announced(log: LogReader, keys: Keys) -> Announced:
-    announced = Announced(keys)
-    for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
-        announced.take(message)
-    return announced
-
-
-def _budget(spec: Pipeline) -> Budget:
-    fits = spec.training.fits
-    if fits.per_ms is None:
-        raise WrongSetup("training.fits of pipeline.yaml: a budget per rows is not supported yet; write `24 per 1d`")
-    return Budget(spec.training.cooldown, fits.count, fits.per_ms)

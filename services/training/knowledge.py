@@ -165,3 +165,11 @@ def _recent(spec: Pipeline) -> int:
     window, training = selected(spec.training.window), spec.training
     size = window.newest if window.plain and window.newest is not None else RECENT
     return max(size, training.min_rows, FOLLOW_UP * spec.drift.settle)
+
+
+def announced(log: LogReader, keys: Keys) -> Announced:
+    """What was announced so far."""
+    found = Announced(keys)
+    for message in log.read(MODELS, log.begin(MODELS), log.end(MODELS)):
+        found.take(message)
+    return found

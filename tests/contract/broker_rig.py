@@ -7,7 +7,6 @@ import multiprocessing
 import multiprocessing.context
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from runtime.ports import Header, LogReader, Message, Outgoing, Place
 from schemas.topics import physical
 from tests.contract import process
 from tests.contract.rig import GROUP, KILLED, Ending, Said
+from tests.polling import eventually
 
 DRAIN_SECONDS = 10
 PAUSE_SECONDS = 0.1
@@ -171,12 +171,9 @@ class BrokerRig:
         admin.close()
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = 45) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                stories = "\n---\n".join(member.story() for member in self._members)
-                raise AssertionError(f"not within {seconds} s: {what}\n{stories}")
-            time.sleep(PAUSE_SECONDS)
+        if not eventually(condition, seconds, PAUSE_SECONDS):
+            stories = "\n---\n".join(member.story() for member in self._members)
+            raise AssertionError(f"not within {seconds} s: {what}\n{stories}")
 
     def close(self) -> None:
         for member in self._members:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from runtime.ports import Outgoing
 from schemas import batch as b
 from schemas.pipeline import Pipeline, load
 from schemas.topics import BY_NAME
+from tests.polling import eventually
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,11 @@ def _say(address: str, spec: Pipeline, first: Sequence[Outgoing]) -> None:
         way.confirm()
 
 
+def pause(seconds: float) -> None:
+    """Trouble comes at its times, whatever the system does: the stream goes on between."""
+    threading.Event().wait(seconds)
+
+
 def until(what: str, condition: Callable[[], bool], seconds: float, problems: Callable[[], str] = str) -> None:
     """Poll until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s\n{problems()}"
-        time.sleep(0.25)
+    assert eventually(condition, seconds, pause=0.25), f"{what}: not within {seconds:.0f} s\n{problems()}"

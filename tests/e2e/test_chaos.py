@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from headrace.following import whole
@@ -19,59 +18,25 @@ from headrace.report import predictions
 from headrace.rows import Options, messages
 from schemas import batch as b
 from schemas.cloudevents import decode
-from tests.e2e.running import Running, running, until
+from tests.e2e.plain import orders, pipeline
+from tests.e2e.running import Running, pause, running, until
 
 ROWS, RATE = 50_000, 1_250.0
 BETWEEN_S, FROZEN_S = 2.5, 9.0
-
-PIPELINE = """\
-pipeline: chaos
-task: binary
-events:
-  id: order
-  time: at
-  entity: customer
-  fields:
-    at: {type: timestamp}
-    customer: {type: text}
-    amount: {type: number}
-    items: {type: integer}
-labels:
-  id: order
-  time: known_at
-  field: returned
-  type: boolean
-  horizon: 24h
-features:
-  amount: amount
-  per_item: amount / nullif(items, 0)
+MODEL = """\
 model: {estimator: logistic_regression}
 training: {min_rows: 3000}
 """
-
-
-def orders() -> pl.DataFrame:
-    """Returned when the amount is above its median."""
-    row = pl.int_range(ROWS)
-    amount = (row * 7919 % 1000) / 10
-    return pl.select(
-        order=pl.format("o-{}", row),
-        at=row * 1000 + 1_790_000_000_000,
-        customer=pl.format("c-{}", row * 31 % 997),
-        amount=amount,
-        items=row % 4,
-        returned=amount > 50,
-    )
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
-    pipeline = tmp_path / "pipeline.yaml"
-    pipeline.write_text(PIPELINE)
-    with running(tmp_path, pipeline, {"ingestion": 2, "features": 2, "serving": 2}) as system:
-        inputs = messages(orders(), system.spec, Options.of(delay="300rows"))
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(pipeline("chaos", MODEL))
+    with running(tmp_path, path, {"ingestion": 2, "features": 2, "serving": 2}) as system:
+        inputs = messages(orders(ROWS), system.spec, Options.of(delay="300rows"))
         feeder = threading.Thread(target=system.send, args=(inputs, RATE))
         feeder.start()
         _trouble(system, feeder)
@@ -86,22 +51,17 @@ def test_nothing_is_lost_and_nothing_is_twice(tmp_path: Path) -> None:
 def _trouble(system: Running, feeder: threading.Thread) -> None:
     services = system.services
     for name in ("ingestion-1", "features-1", "serving-1", "drift", "training"):
-        _pause(BETWEEN_S)
+        pause(BETWEEN_S)
         services.kill(name)
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     services.suspend("serving-2")
-    _pause(FROZEN_S)
+    pause(FROZEN_S)
     services.resume("serving-2")
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     system.kafka.kill()
     assert feeder.is_alive(), "everything was sent before the broker was killed: send more rows, or more slowly"
-    _pause(BETWEEN_S)
+    pause(BETWEEN_S)
     system.kafka.restart()
-
-
-def _pause(seconds: float) -> None:
-    """Trouble comes at its times, whatever the system does: the stream goes on between."""
-    threading.Event().wait(seconds)
 
 
 def _settled(system: Running, what: str, count: Callable[[Running], Counter[str]]) -> None:

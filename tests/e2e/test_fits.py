@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,67 +23,38 @@ from schemas import batch as b
 from schemas.cloudevents import decode, encode
 from schemas.messages import Decision, Member, Pool, Wish
 from services.training.domain.quarantine import epoch_ms
+from tests.e2e.plain import orders, pipeline
 from tests.e2e.running import Running, running, until
 
 T = TypeVar("T", Member, Pool)
 
 STOPS, RATE = (0, 500, 650, 850, 1_100, 1_450), 500.0
 """Rows sent by the time of each fit: labelled rows have grown by 30 % then, as the last of a piece is on its way."""
-BETWEEN_S = 12.0
-"""Fits are rare: the process of the next one has started meanwhile."""
 LATENESS_MS, MOST_AROUND_SECONDS, MOST_SWAP_SECONDS = 5_000, 2.0, 1.0
 WAIT_S = 90.0
 KILLS = ("wished", "fitting", "fitted", "announced")
 """What was said last when training is killed."""
-
-PIPELINE = """\
-pipeline: growing
-task: binary
-events:
-  id: order
-  time: at
-  fields:
-    at: {type: timestamp}
-    amount: {type: number}
-    items: {type: integer}
-labels:
-  id: order
-  time: known_at
-  field: returned
-  type: boolean
-  horizon: 24h
-features:
-  amount: amount
-  per_item: amount / nullif(items, 0)
+MODEL = """\
 drift: {lateness: 5s, pane: 60s}
 model: {estimator: hist_gradient_boosting}
 training: {min_rows: 400, cooldown: 1s, fits: 1000 per 1d}
 """
 
 
-def orders() -> pl.DataFrame:
-    """Returned when the amount is above its median, one time in ten when it is not."""
-    row = pl.int_range(STOPS[-1])
-    amount = (row * 7919 % 1000) / 10
-    return pl.select(
-        order=pl.format("o-{}", row),
-        at=row * 1000 + 1_790_000_000_000,
-        amount=amount,
-        items=row % 4,
-        returned=(amount > 50) ^ (row * 31 % 10 == 0),
-    )
+def confused(orders: pl.DataFrame) -> pl.DataFrame:
+    """One in ten is labelled the other way."""
+    return orders.with_columns(pl.col("returned") ^ (pl.int_range(pl.len()) * 31 % 10 == 0))
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_way_around_a_fit_is_short_and_a_kill_while_it_is_made_makes_none_twice(tmp_path: Path) -> None:
-    pipeline = tmp_path / "pipeline.yaml"
-    pipeline.write_text(PIPELINE)
-    with running(tmp_path, pipeline, {"serving": 2}) as system:
-        stream, fits = orders(), len(STOPS) - 1
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(pipeline("growing", MODEL))
+    with running(tmp_path, path, {"serving": 2}) as system:
+        stream, fits = confused(orders(STOPS[-1])), len(STOPS) - 1
         for number, (start, stop) in enumerate(pairwise(STOPS), 1):
-            threading.Event().wait(BETWEEN_S)
             system.send(messages(stream[start:stop], system.spec, Options.of(delay="20rows")), RATE)
             _until(system, f"fit {number}", lambda: len(list(members(system))) >= number)  # noqa: B023
         _until(system, "swaps", lambda: len(list(swaps(system))) >= 2 * fits)

@@ -26,7 +26,7 @@ from runtime.store import Store
 from schemas.pipeline import load
 from tests.e2e.orders import CHUNK, PARTITIONS, PIPELINE, Portion, model, orders, portions, undisturbed
 from tests.e2e.outcome import Examples, assert_same
-from tests.e2e.running import Running, running
+from tests.e2e.running import Running, pause, running
 
 ROWS, LEARNED, RATE = 200_000, 8_000, 3_500.0
 STEP_MS, WAIT_MS = 100, 5_400_000
@@ -113,7 +113,7 @@ class Storm:
         """All of it, one after the other."""
         kills = set(self._random.sample(range(TURNS), KILLS))
         for turn in range(TURNS):
-            self._pause(self._random.uniform(*PAUSE_S))
+            pause(self._random.uniform(*PAUSE_S))
             (self._kill if turn in kills else self._rebalance)()
         self._everybody()
         self._freeze(self._random.choice(JOINERS))
@@ -146,23 +146,19 @@ class Storm:
         """For longer than its session: another one has its partitions when it wakes up."""
         self._note("frozen", ROWS // CHUNK // 5)
         self._services.suspend(name)
-        self._pause(FROZEN_S)
+        pause(FROZEN_S)
         self._services.resume(name)
 
     def _restart_broker(self) -> None:
         self._note("broker killed")
         self._system.kafka.kill()
-        self._pause(AWAY_S)
+        pause(AWAY_S)
         self._system.kafka.restart()
 
     def _note(self, what: str, portions: int = ROWS // CHUNK // 25) -> None:
         self.done[what] += 1
         self._feeder.more(portions)
         assert self._feeder.is_alive(), f"everything was sent before: {what}. Send more rows"
-
-    def _pause(self, seconds: float) -> None:
-        """Trouble comes at its times, whatever the system does: the stream goes on between."""
-        threading.Event().wait(seconds)
 
 
 def _moves(system: Running) -> Counter[str]:

@@ -6,14 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import psutil
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+
+from tests.polling import eventually
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "127.0.0.1:9"
@@ -53,13 +54,6 @@ def headrace(*arguments: str | Path, cwd: Path | None = None, **more: str) -> "s
         text=True,
         timeout=SECONDS,
     )
-
-
-def eventually(holds: Callable[[], object], seconds: float = SECONDS) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(holds())
 
 
 @pytest.fixture
@@ -209,13 +203,14 @@ def test_up_runs_until_a_signal_and_leaves_nothing_behind(kafka: str, pipeline: 
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
+    both = {"ingestion-1", "ingestion-2"}
     try:
-        assert eventually(lambda: {each.get("instance") for each in said("started")} >= {"ingestion-1", "ingestion-2"})
+        assert eventually(lambda: both <= {each.get("instance") for each in said("started")}, SECONDS)
         children = psutil.Process(process.pid).children()
         assert len(children) == 2
         children[0].kill()
-        assert eventually(lambda: said("crashed"))
-        assert eventually(lambda: len(said("started")) == 4)
+        assert eventually(lambda: said("crashed"), SECONDS)
+        assert eventually(lambda: len(said("started")) == 4, SECONDS)
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from runtime.kafka import KafkaCarrier, KafkaLog
 from runtime.kafka_transactions import KafkaTransactions
 from runtime.ports import Message, Outgoing, Place, Stored
 from schemas.pipeline import parse, template
+from tests.polling import eventually
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS, SOURCES = 2, 3
@@ -99,14 +99,6 @@ class Rig:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Well below the time after which the broker itself gives an open transaction up."""
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds()
 
 
 @pytest.fixture
@@ -325,7 +317,8 @@ def test_an_interrupted_transaction_holds_nobody_back(rig: Rig, monkeypatch: pyt
         with pytest.raises(KeyboardInterrupt):
             writer.publish([Outgoing("events", 0, b"1")])
     rig.put([Outgoing("events", 0, b"2")])
-    assert eventually(lambda: rig.log.end(place) == 3)  # message, marker, message; an open transaction would hide them
+    # Message, marker, message; an open transaction would hide them, until the broker itself gives it up.
+    assert eventually(lambda: rig.log.end(place) == 3, seconds=10)
     assert [message.value for _, message in rig.now()] == [b"2"]
 
 

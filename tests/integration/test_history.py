@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace.bootstrap import announced
 from headrace.cli import run
 from headrace.plans import SIGNING, TRUSTED, pair
 from runtime.artefact import fetch_manifest
@@ -27,6 +26,7 @@ from schemas import cloudevents
 from schemas.messages import Decision
 from schemas.pipeline import Pipeline, parse
 from services.training.handler import Training
+from services.training.knowledge import announced
 from services.training.reading import checkpoint
 from services.training.remaking import remake
 from services.training.segments import SegmentDamaged

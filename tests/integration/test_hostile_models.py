@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from schemas import cloudevents
 from schemas.artefact import MODEL
 from schemas.messages import Decision, Member, Pool
 from schemas.pipeline import Pipeline, load
+from tests.polling import eventually
 from tests.unit.services.serving.loop import artefact, pool
 from tests.unit.services.training.loop import SPEC
 
@@ -84,28 +84,21 @@ def system(kafka: str, unique: str, tmp_path: Path) -> Iterator[System]:
         yield System(kafka, spec, store, port)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 @pytest.mark.timeout(300)
 def test_a_serving_process_refuses_and_counts_and_goes_on_with_its_pool(system: System) -> None:
     first, second, third = (artefact(system.store, system.spec, version) for version in (1, 2, 3))
     system.say(system.store.keys, first, pool(first))
-    until(lambda: ("pool/1", "swapped") in system.decisions())
+    assert eventually(lambda: ("pool/1", "swapped") in system.decisions(), SECONDS)
 
     system.say(STRANGER, second, pool(second))
     system.say(Keys(unsigned=True), second, pool(second))
     path = f"{second.uri}/{MODEL}"
     system.store.replace(path, system.store.get(path)[:-1] + b"x")
     system.say(system.store.keys, second, pool(second))
-    until(lambda: ("pool/2", "refused") in system.decisions())
+    assert eventually(lambda: ("pool/2", "refused") in system.decisions(), SECONDS)
     assert [system.counted(why) for why in ("unknown_key", "unsigned", "artefact")] == [2, 2, 1]
 
     system.say(system.store.keys, pool(first), third, pool(third))
-    until(lambda: ("pool/3", "swapped") in system.decisions())
+    assert eventually(lambda: ("pool/3", "swapped") in system.decisions(), SECONDS)
     assert system.decisions() == [("pool/1", "swapped"), ("pool/2", "refused"), ("pool/3", "swapped")]
     assert system.counted("void") == 1

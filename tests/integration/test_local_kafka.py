@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -29,9 +29,11 @@ from headrace.local_kafka import (
 )
 from headrace.local_kafka.jars import fetch_jars, locked_jars
 from headrace.local_kafka.probe import PORTS, answers, free_ports
+from tests.polling import eventually
 
 pytestmark = pytest.mark.kafka
 
+SECONDS = 30.0
 UNREACHABLE = "http://127.0.0.1:9/maven2"
 
 
@@ -40,13 +42,6 @@ def broker(tmp_path: Path) -> Iterator[LocalKafka]:
     broker = LocalKafka(tmp_path / "home")
     yield broker
     broker.stop()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds()
 
 
 def make_topic(address: str, name: str) -> None:
@@ -73,7 +68,7 @@ def read(address: str, topic: str, count: int) -> list[bytes]:
         consumer.assign([place])
         consumer.seek_to_beginning(place)
         values: list[bytes] = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + SECONDS
         while len(values) < count and time.monotonic() < deadline:
             values += [r.value for records in consumer.poll(500).values() for r in records]
         return values
@@ -105,7 +100,7 @@ def test_a_broker_that_died_by_itself_can_be_started_again(broker: LocalKafka) -
     address = broker.start()
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGKILL)
-    assert eventually(lambda: not answers(int(address.rpartition(":")[2])))
+    assert eventually(lambda: not answers(int(address.rpartition(":")[2])), SECONDS)
     assert broker.start() == address
 
 
@@ -133,8 +128,8 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         guard = broker.parent()
         assert guard is not None
         parent.kill()
-    assert eventually(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE)
-    assert eventually(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE)
+    assert eventually(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE, SECONDS)
+    assert eventually(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE, SECONDS)
     assert status(tmp_path) is None
 
 
@@ -252,7 +247,7 @@ class _serving:  # noqa: N801 - reads as a verb where it is used
         )
 
     def __enter__(self) -> str:
-        assert eventually(self._listens)
+        assert eventually(self._listens, SECONDS)
         return f"http://127.0.0.1:{self._port}"
 
     def __exit__(self, *_: object) -> None:

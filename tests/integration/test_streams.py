@@ -22,6 +22,7 @@ from runtime.progress import LOOK_SECONDS, STUCK_SECONDS
 from runtime.streams import StreamsCarrier
 from runtime.worker import Worker
 from schemas.topics import physical
+from tests.polling import eventually
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
@@ -122,13 +123,12 @@ class Taken:
 
 
 def until(condition: Callable[[], bool], *taken: Taken, what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
+    def polled() -> bool:
         for each in taken:
             each.poll(0.05)
-        if not taken:
-            time.sleep(0.05)
+        return condition()
+
+    assert condition() or eventually(polled, SECONDS, pause=0.0 if taken else 0.05), what
 
 
 def joined(carrier: StreamsCarrier, *topics: str) -> Taken:

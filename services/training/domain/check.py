@@ -46,15 +46,12 @@ def judge(
     outputs: Vector,
     ruling: Vector | None,
     target: Target = BINARY,
-    *,
-    shares: bool = False,
 ) -> Verdict:
-    """The verdict on a fit.
+    """The verdict on a fit that is to answer alone.
 
     It must predict better than who knows the labels alone, and not worse than the model in service. Chance is allowed
     for: the mean difference may be one standard error above zero. An equally good fit then passes five times in six,
-    and how much harm a worse one can do shrinks with the rows that it was checked on. One of several members may be too
-    sure of itself, if it is right more often than the likeliest class: weights and calibrator see to that.
+    and how much harm a worse one can do shrinks with the rows that it was checked on.
 
     Args:
         metric: What pipeline.yaml names.
@@ -63,27 +60,42 @@ def judge(
         outputs: What the fit gives them.
         ruling: What the model in service gives them, None where there is none.
         target: What is predicted.
-        shares: Whether the fit is to be one of several members.
     """
+    verdict = _against_labels(prior, labels, outputs, target)
+    if ruling is None or not verdict.accepted:
+        return verdict
+    both = (losses(metric, each, labels, target) for each in (outputs, ruling))
+    return _against(metric, labels, both, verdict.metrics)
+
+
+def judge_one_of_several(prior: float | Vector, labels: Labels, outputs: Vector, target: Target = BINARY) -> Verdict:
+    """The verdict on a fit that is to be one of several members; arguments as those of `judge`.
+
+    Labels decide between it and the others. It must predict better than who knows the labels alone, too, but may be
+    too sure of itself if it is right more often than the likeliest class: weights and calibrator see to that.
+    """
+    verdict = _against_labels(prior, labels, outputs, target)
+    if verdict.accepted or target.is_regression:
+        return verdict
+    right = verdict.metrics["accuracy"]
+    blind = losses("accuracy", np.broadcast_to(prior, outputs.shape), labels, target)
+    if not right > _shown("accuracy", blind, labels):
+        return verdict
+    return Verdict(True, f"{verdict.reason}, but it is right in {right:.1%}: labels decide", verdict.metrics)
+
+
+def _against_labels(prior: float | Vector, labels: Labels, outputs: Vector, target: Target) -> Verdict:
+    """Whether a fit predicts better than who knows the labels alone."""
     sense, of_prior = ("rmse", "mean") if target.is_regression else ("log_loss", "prior")
     metrics = {name: _shown(name, losses(name, outputs, labels, target), labels) for name in _told(target)}
     own = metrics[sense]
-    knowing = np.broadcast_to(prior, outputs.shape)
-    blindly = losses(sense, knowing, labels, target)
+    blindly = losses(sense, np.broadcast_to(prior, outputs.shape), labels, target)
     metrics[f"{sense}_{of_prior}"] = blind = _shown(sense, blindly, labels)
     words, what = sense.replace("_", " "), "mean's" if target.is_regression else "class frequencies'"
-    if not own < blind:
-        reason = f"its {words} of {own:.4f} on {len(labels)} held-out rows does not beat the {what} {blind:.4f}"
-        if shares and not target.is_regression and metrics["accuracy"] > _right(knowing, labels, target):
-            return Verdict(True, f"{reason}, but it is right in {metrics['accuracy']:.1%}: labels decide", metrics)
-        return Verdict(False, reason, metrics)
-    if ruling is None:
+    if own < blind:
         return Verdict(True, f"its {words} of {own:.4f} beats the {what} {blind:.4f}", metrics)
-    return _against(metric, labels, (losses(metric, each, labels, target) for each in (outputs, ruling)), metrics)
-
-
-def _right(outputs: Vector, labels: Labels, target: Target) -> float:
-    return _shown("accuracy", losses("accuracy", outputs, labels, target), labels)
+    reason = f"its {words} of {own:.4f} on {len(labels)} held-out rows does not beat the {what} {blind:.4f}"
+    return Verdict(False, reason, metrics)
 
 
 def _told(target: Target) -> tuple[str, ...]:

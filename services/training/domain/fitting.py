@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from schemas.answers import Estimator, answer
 from schemas.encoding import Encoding, learn
 from schemas.spec import FeatureType
 from schemas.task import BINARY, Target
-from services.training.domain.check import Verdict, judge
+from services.training.domain.check import Verdict, judge, judge_one_of_several
 from services.training.domain.estimators import Labels, Recipe, without_holes
 
 HELD_OUT = 0.2
@@ -23,6 +24,9 @@ MIN_CLASS_ROWS = 10
 WARM_UP_ROWS = 100
 
 Answer = Callable[[pa.RecordBatch], npt.NDArray[np.float64]]
+Rival = Answer | Literal["several"] | None
+"""Against what a fit is judged: the model in service that it would replace, several members that it would join, or none
+where it would be the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,7 @@ def fit(
     features: Mapping[str, FeatureType],
     seed: int,
     metric: str,
-    ruling: Answer | None,
-    *,
-    shares: bool = False,
+    rival: Rival,
 ) -> Fit:
     """Fit and judge; the same arguments give the same fit.
 
@@ -96,8 +98,7 @@ def fit(
         features: Type of each feature.
         seed: Of everything random.
         metric: What the comparison goes by.
-        ruling: The model in service, None where there is none.
-        shares: Whether the fit is to be one of several members.
+        rival: Against what it is judged.
 
     Raises:
         Refused: The estimator does not take the rows.
@@ -111,8 +112,12 @@ def fit(
     matrix = np.where(np.isnan(matrix), fill, matrix)[learnt]
     estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
     outputs = answer(estimator, encoding.matrix(held_out), target)
-    old = None if ruling is None else ruling(held_out)
-    verdict = judge(metric, blind(labels, target), labels_of(held_out), outputs, old, target, shares=shares)
+    prior, held_labels = blind(labels, target), labels_of(held_out)
+    if rival == "several":
+        verdict = judge_one_of_several(prior, held_labels, outputs, target)
+    else:
+        ruling = None if rival is None else rival(held_out)
+        verdict = judge(metric, prior, held_labels, outputs, ruling, target)
     verdict.metrics["converged"] = float(converged)
     return Fit(estimator, encoding, seed, held_out, verdict, outputs)
 

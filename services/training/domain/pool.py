@@ -51,11 +51,11 @@ def seat(blend: Blend, newcomer: int, most: int, spared: Collection[int]) -> Sea
     return Seat(True, left)
 
 
-def watched(pool: Pool | None, start: int, episodes: Iterable[DriftEpisode], pane: int) -> bool:
+def watched(pool: Pool, start: int, episodes: Iterable[DriftEpisode], pane: int) -> bool:
     """Whether a fit becomes the anchor.
 
-    The first one does. Another one only if the world changed since the anchor's fit, and the new fit saw nothing of
-    before: else its reference would mix two worlds, and hide the change from drift.
+    Only if the world changed since the anchor's fit, and the new fit saw nothing of before: else its reference would
+    mix two worlds, and hide the change from drift.
 
     Args:
         pool: The pool so far.
@@ -63,8 +63,6 @@ def watched(pool: Pool | None, start: int, episodes: Iterable[DriftEpisode], pan
         episodes: Those that are known.
         pane: Length of a pane in milliseconds.
     """
-    if pool is None:
-        return True
     since = pool.reference_pane - pane
     opened = [each for each in episodes if each.kind != BAD_DATA and epoch_ms(each.detected_at) > since]
     newest = max(opened, key=lambda each: each.detected_at, default=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from schemas.spec import FeatureType
 from schemas.task import Class, Target, Task
 from services.training.domain.check import Verdict
 from services.training.domain.estimators import Recipe
-from services.training.domain.fitting import Answer, Fit, fit, parts
+from services.training.domain.fitting import Fit, Rival, fit, parts
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,8 +34,7 @@ class Work:
         features: Type of each feature.
         seed: Of everything random.
         metric: What the comparison goes by.
-        ruling: The model in service, None where there is none.
-        shares: Whether the fit is to be one of several members.
+        rival: Against what it is judged.
     """
 
     recipe: Recipe
@@ -43,8 +42,7 @@ class Work:
     features: Mapping[str, FeatureType]
     seed: int
     metric: str
-    ruling: Answer | None = None
-    shares: bool = False
+    rival: Rival = None
 
     def do(self) -> Fit:
         """Fit and judge.
@@ -52,7 +50,7 @@ class Work:
         Raises:
             Refused: The estimator does not take the rows.
         """
-        return fit(self.recipe, self.rows, self.features, self.seed, self.metric, self.ruling, shares=self.shares)
+        return fit(self.recipe, self.rows, self.features, self.seed, self.metric, self.rival)
 
 
 class Numbers(msgspec.Struct, frozen=True):
@@ -73,7 +71,7 @@ class Numbers(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A fit as it is asked for, but for its rows: `ruling` is what the model in service answers to those held out."""
+    """A fit as it is asked for, but for its rows: a rival is what the model in service answers to those held out."""
 
     estimator: str
     params: dict[str, Any]
@@ -82,8 +80,7 @@ class Order(msgspec.Struct, frozen=True):
     features: dict[str, FeatureType]
     seed: int
     metric: str
-    ruling: Numbers | None
-    shares: bool
+    rival: Numbers | Literal["several"] | None
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -122,8 +119,7 @@ def packed(work: Work) -> tuple[bytes, pa.Buffer]:
         dict(work.features),
         work.seed,
         work.metric,
-        None if work.ruling is None else Numbers.of(work.ruling(held_out)),
-        work.shares,
+        Numbers.of(work.rival(held_out)) if callable(work.rival) else work.rival,
     )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, work.rows.schema) as stream:
@@ -136,6 +132,11 @@ def unpacked(order: bytes, rows: bytes) -> Work:
     asked = msgspec.msgpack.decode(order, type=Order)
     recipe = Recipe(asked.estimator, asked.params, Target(asked.task, asked.classes))
     batch = pa.ipc.open_stream(rows).read_next_batch()
-    answers = None if asked.ruling is None else asked.ruling.array
-    ruling = None if answers is None else lambda _: answers
-    return Work(recipe, batch, asked.features, asked.seed, asked.metric, ruling, asked.shares)
+    return Work(recipe, batch, asked.features, asked.seed, asked.metric, _rival(asked.rival))
+
+
+def _rival(asked: Numbers | Literal["several"] | None) -> Rival:
+    if not isinstance(asked, Numbers):
+        return asked
+    answers = asked.array
+    return lambda _: answers

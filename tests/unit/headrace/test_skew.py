@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -200,11 +201,10 @@ def test_a_range_in_which_nothing_was_served_is_refused() -> None:
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
+def command(tmp_path: Path) -> Sequence[str]:
     """The words that run the command on a log in memory, with one altered value where a test alters it."""
     path = tmp_path / "pipeline.yaml"
     path.write_text(TEXT)
-    monkeypatch.setattr("headrace.skew.command.require_kafka", lambda _: None)
     return ["skew", "-p", str(path)]
 
 
@@ -215,7 +215,7 @@ def test_the_exit_code_and_the_page_tell_whether_there_is_skew(
     on = served(SPECS["windows"], 200)
     if altered:
         alter(on, "top", 40, 9.5)
-    monkeypatch.setattr("headrace.skew.command.KafkaLog", lambda *_: Log(on))
+    monkeypatch.setattr("headrace.skew.command.log_of", lambda *_: nullcontext(Log(on)))
     monkeypatch.setenv("COLUMNS", "200")
     assert run([*command]) == int(altered)
     told = capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_one_altered_value_is_a_metric_an_alert_a_line_in_the_ledger_and_an_exit
     assert features.metrics.registry.get_sample_value(metric[1]) == 1
     (line,) = told(on)
     assert (line.step, line.evidence["feature"], line.evidence["served"]) == ("skewed", "mean", 9.5)
-    monkeypatch.setattr("headrace.skew.command.KafkaLog", lambda *_: Log(on))
+    monkeypatch.setattr("headrace.skew.command.log_of", lambda *_: nullcontext(Log(on)))
     assert run([*command]) == 1
 
 

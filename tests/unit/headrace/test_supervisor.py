@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from headrace.errors import RunFailed
 from headrace.process import Plan
 from headrace.supervisor import Supervisor
 from runtime.errors import WrongSetup
+from tests.polling import eventually
 
 FAKE = """
 import json, os, signal, sys, threading
@@ -44,13 +45,6 @@ print(json.dumps({"event": "started", "metrics_port": server.server_port}))
 stop.wait()
 print(json.dumps({"event": "stopped"}))
 """
-
-
-def eventually(holds: Callable[[], object], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(holds())
 
 
 def alive(pid: int | None) -> bool:

@@ -1,11 +1,14 @@
 """Builders: a stream of joined rows spread over partitions, and the service run on it in memory."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import strategies as st
 
 from runtime.memory import MemoryBroker, MemoryCarrier
 from runtime.metrics import Metrics
@@ -146,6 +149,30 @@ def crash_at(number: int) -> Callable[[Outgoing], None]:
             raise CrashError(outgoing.topic)
 
     return publish
+
+
+class Life(NamedTuple):
+    """A counter that is killed: after so many writes, or a few polls of at most so many messages."""
+
+    writes: int
+    most: int
+    commits: bool
+
+
+LIVES = st.lists(st.builds(Life, st.integers(0, 4), st.integers(1, 5), st.booleans()), max_size=8)
+
+
+def killed(drift: Drift, lives: Sequence[Life]) -> None:
+    """Let counters die one after the other; the last one finishes."""
+    for writes, most, commits in lives:
+        worker = drift.counter(on_publish=crash_at(writes), max_messages=most)
+        with suppress(CrashError):
+            for _ in range(3):
+                worker.step(0)
+                if commits:
+                    drift.broker.clock.advance(2)
+        leave(worker)
+    drift.finish(drift.counter())
 
 
 def errors(count: int, change: int, before: float = 0.2, after: float = 0.5, seed: int = 7) -> list[Row]:

@@ -13,11 +13,14 @@ from schemas import batch as b
 from services.drift.domain.panes import times
 from tests.unit.services.drift.stream import (
     FAR,
+    LIVES,
     PANE,
     CrashError,
     Drift,
+    Life,
     Row,
     crash_at,
+    killed,
     leave,
     spec,
     told,
@@ -149,22 +152,12 @@ def test_how_messages_are_polled_changes_nothing(said: Said, most: int) -> None:
     ]
 
 
-@given(streams(), st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5), st.booleans()), max_size=8))
+@given(streams(), LIVES)
 @settings(deadline=None, max_examples=60)
-def test_crashes_lose_nothing_and_say_nothing_twice(said: Said, lives: list[tuple[int, int, bool]]) -> None:
+def test_crashes_lose_nothing_and_say_nothing_twice(said: Said, lives: list[Life]) -> None:
     whole, broken = written(said), written(said)
     whole.finish(whole.counter())
-    for writes, most, commits in lives:
-        worker = broken.counter(on_publish=crash_at(writes), max_messages=most)
-        try:
-            for _ in range(3):
-                worker.step(0)
-                if commits:
-                    broken.broker.clock.advance(2)
-        except CrashError:
-            pass
-        leave(worker)
-    broken.finish(broken.counter())
+    killed(broken, lives)
 
     assert panes(broken) == panes(whole)
     assert [h.panes for h, _ in broken.counted()] == [h.panes for h, _ in whole.counted()]

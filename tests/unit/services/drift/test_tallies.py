@@ -27,7 +27,7 @@ from tests.unit.services.drift.scores import (
     say,
     told,
 )
-from tests.unit.services.drift.stream import FAR, CrashError, Drift, Row, crash_at, leave, spec
+from tests.unit.services.drift.stream import FAR, LIVES, Drift, Life, Row, killed, spec
 from tests.unit.services.drift.stream import told as labels_told
 
 Said = list[tuple[list[Score], int, list[b.Reject]]]
@@ -217,22 +217,12 @@ def test_how_messages_are_polled_changes_nothing(said: Said, most: int) -> None:
     ]
 
 
-@given(streams(), st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5), st.booleans()), max_size=8))
+@given(streams(), LIVES)
 @settings(deadline=None, max_examples=60)
-def test_crashes_lose_nothing_and_say_nothing_twice(said: Said, lives: list[tuple[int, int, bool]]) -> None:
+def test_crashes_lose_nothing_and_say_nothing_twice(said: Said, lives: list[Life]) -> None:
     whole, broken = written(said), written(said)
     whole.finish(whole.counter())
-    for writes, most, commits in lives:
-        worker = broken.counter(on_publish=crash_at(writes), max_messages=most)
-        try:
-            for _ in range(3):
-                worker.step(0)
-                if commits:
-                    broken.broker.clock.advance(2)
-        except CrashError:
-            pass
-        leave(worker)
-    broken.finish(broken.counter())
+    killed(broken, lives)
 
     assert told(counted(broken)) == told(counted(whole))
     assert max(repeats(broken).values(), default=1) == 1

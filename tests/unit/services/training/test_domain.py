@@ -7,7 +7,7 @@ import pytest
 
 from schemas import batch as b
 from schemas.messages import Cause
-from services.training.domain.check import judge, losses
+from services.training.domain.check import judge, judge_one_of_several, losses
 from services.training.domain.estimators import Recipe, Refused
 from services.training.domain.fitting import fit, parts, scarce
 from services.training.domain.rows import ORDER, POSITION_COLUMNS, newest, remembered, unseen
@@ -42,13 +42,13 @@ def test_one_of_several_members_may_be_too_sure_of_itself_but_not_wrong_more_oft
     sure = given(LABELS, 1.0)
     sure[:60] = 1.0 - sure[:60]
     assert not judge("log_loss", 0.5, LABELS, sure, None).accepted
-    verdict = judge("log_loss", 0.5, LABELS, sure, None, shares=True)
+    verdict = judge_one_of_several(0.5, LABELS, sure)
     assert verdict.accepted
     assert verdict.reason.endswith(
         "does not beat the class frequencies' 0.6931, but it is right in 70.0%: labels decide"
     )
-    assert not judge("log_loss", 0.5, LABELS, 1.0 - sure, None, shares=True).accepted
-    assert not judge("log_loss", 0.5, LABELS, np.full(200, np.nan), None, shares=True).accepted
+    assert not judge_one_of_several(0.5, LABELS, 1.0 - sure).accepted
+    assert not judge_one_of_several(0.5, LABELS, np.full(200, np.nan)).accepted
 
 
 def test_a_fit_as_good_as_the_model_in_service_is_accepted_and_a_clearly_worse_one_is_not() -> None:

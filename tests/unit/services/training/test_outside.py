@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from runtime.metrics import Metrics
 from schemas.answers import answer
 from services.training.doing import done
 from services.training.domain.estimators import Recipe, Refused
-from services.training.domain.fitting import Fit
+from services.training.domain.fitting import Fit, Rival
 from services.training.domain.work import Work, packed, unpacked
 from services.training.fits import Failed, InCaller, Pending
 from services.training.outside import Limits, Outside
+from tests.polling import eventually
 from tests.unit.services.training.loop import labelled, spec
 
 WAIT_SECONDS = 60.0
@@ -57,13 +59,6 @@ def awaited(fits: Outside, asked: Work, key: str = "k") -> Fit:
             time.sleep(0.01)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -90,11 +85,13 @@ def test_a_fit_that_went_through_bytes_answers_the_same_to_the_last_bit(estimato
     assert (here.verdict, here.encoding) == (there.verdict, there.encoding)
 
 
-def test_what_the_ruling_model_answers_goes_along() -> None:
-    asked = work()
-    beaten = Work(asked.recipe, asked.rows, asked.features, asked.seed, asked.metric, halves)
-    order, rows = packed(beaten)
-    assert unpacked(order, bytes(rows)).do().verdict == beaten.do().verdict
+@pytest.mark.parametrize("rival", [halves, "several"])
+def test_against_what_a_fit_is_judged_goes_along(rival: Rival) -> None:
+    asked = replace(work(), rival=rival)
+    order, rows = packed(asked)
+    again = unpacked(order, bytes(rows))
+    assert callable(again.rival) == callable(rival)
+    assert again.do().verdict == asked.do().verdict
 
 
 def test_a_process_makes_the_fit_of_the_caller() -> None:
@@ -196,4 +193,4 @@ def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    until(lambda: not alive(pid))
+    assert eventually(lambda: not alive(pid), WAIT_SECONDS)
