@@ -1,7 +1,9 @@
 """How the members of a pool answer as one: what training learnt from the labels, and what serving makes of it.
 
 The mixture is the logarithmic opinion pool (classes) or the weighted mean (regression) of the members' outputs. A
-calibrator, learnt from the labels too, lies on top. A checkpoint of both goes to the topic `weights`.
+calibrator, learnt from the labels too, lies on top. A member of a regression has a line of its own besides: fits of
+other seasons have other levels, and a mixture of levels has none that one line could mend while the weights move.
+A checkpoint of all this goes to the topic `weights`.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         log_weights: Logarithm of each member's weight; the weights sum to 1.
         labels: Labels by which each member was judged.
         calibrator: What is made of the mixture.
+        lines: Regression: what is made of each member's value before it is mixed, in their order; else empty.
         variance: Regression: running variance of the mixture's residuals; else 0.
         apart: Sum of the distances between the outputs of two members, row by row of the upper triangle.
         together: Rows over which `apart` was summed, likewise.
@@ -109,6 +112,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     log_weights: tuple[float, ...]
     labels: tuple[int, ...]
     calibrator: Calibrator
+    lines: tuple[Calibrator, ...] = ()
     variance: float = 0.0
     apart: tuple[float, ...] = ()
     together: tuple[int, ...] = ()
@@ -127,8 +131,23 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         total = found.sum()
         return found / total if total > 0 else found
 
+    def straight(self, members: tuple[int, ...]) -> Floats | None:
+        """Slope and constant of each member, shape (members, 2); 1 and 0 of one not known here, None for no lines."""
+        if not self.lines:
+            return None
+        known = dict(zip(self.members, self.lines, strict=True))
+        plain = Calibrator(IDENTITY["regression"])
+        return np.array([known.get(each, plain).parameters for each in members])
 
-def mix(task: Task, outputs: Floats, weights: Floats, calibrator: Calibrator, online: Floats | None = None) -> Floats:
+
+def mix(
+    task: Task,
+    outputs: Floats,
+    weights: Floats,
+    calibrator: Calibrator,
+    online: Floats | None = None,
+    lines: Floats | None = None,
+) -> Floats:
     """One prediction per row: shape (rows,), of several classes their probabilities, shape (rows, classes).
 
     A member's output that is not finite does not count in its row; NaN where no member's does.
@@ -139,8 +158,10 @@ def mix(task: Task, outputs: Floats, weights: Floats, calibrator: Calibrator, on
         weights: Of each member, in the same order; their sum is no matter.
         calibrator: What is made of the mixture.
         online: The online member's outputs, shape (rows, K), NaN in rows that it did not score; None without one.
+        lines: Regression: factor of each member's value and what is added, shape (members, 2); None for none.
     """
-    mixed = mixture(opinions(task, outputs), weights)
+    told = opinions(task, outputs)
+    mixed = mixture(told if lines is None else straightened(told, lines), weights)
     beside = None if online is None else beliefs(task, online)
     return calibrated(task, mixed, calibrator.parameters, beside)
 
@@ -150,6 +171,12 @@ def opinions(task: Task, outputs: Floats) -> Floats:
     if task == "regression":
         return np.clip(np.where(np.isfinite(outputs), outputs, np.nan), -LARGEST, LARGEST)
     return _logs(task, outputs, FLOOR)
+
+
+def straightened(told: Floats, lines: Floats) -> Floats:
+    """What the members' lines make of their values, shape (rows, members, 1)."""
+    made: Floats = np.clip(lines[:, :1] * told + lines[:, 1:], -LARGEST, LARGEST)
+    return made
 
 
 def beliefs(task: Task, online: Floats) -> Floats:

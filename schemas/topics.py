@@ -135,7 +135,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         "weights",
-        "checkpoint of what the labels taught: the members' weights, the calibrator",
+        "checkpoint of what the labels taught: the members' weights, the calibrators",
         "<model>/weights",
         ("training",),
         ("serving", "training"),

@@ -121,7 +121,8 @@ def _mixed(target: Target, row: Row, weighed: Mapping[int, float], ruled: Weight
         evidence, outcome = {"alone": members[alone]}, f"v{members[alone]} alone answers, so {after}"
     elif weighed:
         shares = np.array([weighed[each] for each in members])
-        together = _first(mix(target.task, outputs, shares, Calibrator(IDENTITY[target.task])))
+        lines = None if ruled is None else ruled.straight(tuple(members))
+        together = _first(mix(target.task, outputs, shares, Calibrator(IDENTITY[target.task]), lines=lines))
         outcome = f"by their weights they said {_output(target, together)}; {_who(row, ruled)} {after} of it"
         parameters = () if ruled is None else ruled.calibrator.parameters
         evidence = {f"parameter_{at}": value for at, value in enumerate(parameters)}

@@ -77,12 +77,12 @@ class ServedPool:
             return np.asarray(outputs[:, self.members.index(alone)])
         seats = len(self.announced.members)
         beside = None if self.online is None else outputs[:, seats]
-        mixed = mix(self.target.task, outputs[:, :seats], self._weights, self._calibrator, beside)
+        mixed = mix(self.target.task, outputs[:, :seats], self._weights, self._calibrator, beside, self._lines)
         return mixed if mixed.ndim > 1 else mixed[:, None]
 
     @cached_property
     def _weights(self) -> Vector:
-        """A checkpoint of the pool before rules with its calibrator alone: it does not know the new member."""
+        """A checkpoint of the pool before rules with its calibrators alone: it does not know the new member."""
         if self.ruling is not None and self.ruling.pool == self.version:
             return self.ruling.weights(self._seated)
         return np.array([self.announced.weights[each] for each in self._seated])
@@ -94,6 +94,10 @@ class ServedPool:
     @cached_property
     def _calibrator(self) -> Calibrator:
         return Calibrator(IDENTITY[self.target.task]) if self.ruling is None else self.ruling.calibrator
+
+    @cached_property
+    def _lines(self) -> Vector | None:
+        return None if self.ruling is None else self.ruling.straight(self._seated)
 
 
 def scored(features: pa.RecordBatch, pool: ServedPool | None, target: Target = BINARY) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""Whom the labels trust: weights of the pool's members, and the calibrator on top, as a fold over `examples`.
+"""Whom the labels trust: weights and lines of the pool's members, and the calibrator on top, as a fold over `examples`.
 
 The fold of a message ends in a state that its checkpoint holds completely: whoever goes on from there comes to the
 same weights, bit by bit.
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from schemas.encoding import LARGEST
-from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
-from services.training.domain.calibrators import learner
+from schemas.pooling import IDENTITY, Calibrator, Floats, Task, Weights, beliefs, mixture, opinions
+from services.training.domain.calibrators import Line, learner
 from services.training.domain.judged import Judged, Run
 from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
@@ -38,9 +38,16 @@ class Blend:
         self._logs = np.array([] if given is None else given.log_weights)
         self._labels = np.array([] if given is None else given.labels, np.int64)
         self._calibrator = learner(task, None if given is None else given.calibrator)
+        self._lines = self._given_lines(given)
         self._variance = 0.0 if given is None else given.variance
         self._apart = _square(len(self.members), () if given is None else given.apart)
         self._together = _square(len(self.members), () if given is None else given.together)
+
+    def _given_lines(self, given: Weights | None) -> list[Line]:
+        """Of a regression's members; new ones where a checkpoint has none yet."""
+        if self._task != "regression" or given is None:
+            return []
+        return [Line(each) for each in given.lines] or [_straight() for _ in given.members]
 
     @property
     def deviation(self) -> float:
@@ -55,6 +62,7 @@ class Blend:
             log_weights=tuple(self._logs.tolist()),
             labels=tuple(self._labels.tolist()),
             calibrator=self._calibrator.told(),
+            lines=tuple(each.told() for each in self._lines),
             variance=self._variance,
             apart=tuple(self._apart[upper].tolist()),
             together=tuple(self._together[upper].astype(np.int64).tolist()),
@@ -70,12 +78,15 @@ class Blend:
         self._logs = np.insert(self._logs + (np.log1p(-ENTRY) if self.members else 0.0), place, entry)
         self.members.insert(place, member)
         self._labels = np.insert(self._labels, place, 0)
+        if self._task == "regression":
+            self._lines.insert(place, _straight())
         self._apart, self._together = _opened(self._apart, place), _opened(self._together, place)
 
     def remove(self, member: int) -> None:
         """A member leaves; the others keep their proportions."""
         place = self.members.index(member)
         del self.members[place]
+        del self._lines[place : place + 1]
         self._logs, self._labels = np.delete(self._logs, place), np.delete(self._labels, place)
         self._logs -= np.logaddexp.reduce(self._logs) if self.members else 0.0
         self._apart, self._together = _closed(self._apart, place), _closed(self._together, place)
@@ -131,24 +142,26 @@ class Blend:
             return
         awake = [self.members.index(run.members[place]) for place in known]
         told = opinions(self._task, run.outputs[:, known])
-        path, labels = self._follow(awake, told, run.labels)
+        path, told, labels = self._follow(awake, told, run.labels)
         mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
         self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
         self._labels[awake] += len(labels)
 
-    def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats]:
-        """Move the weights of those awake; the weights in front of each row, and the labels without outliers."""
+    def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
+        """Move the weights of those awake; the weights in front of each row, what is mixed, labels without outliers."""
         joint = np.logaddexp.reduce(self._logs[awake])
         weights = np.exp(self._logs[awake] - joint).tolist()
         if self._task == "regression":
             labels = np.clip(labels, -LARGEST, LARGEST)
-            path, weights, labels, self._variance = squared(weights, self._variance, told[:, :, 0], labels)
+            values, lines = told[:, :, 0], [self._lines[place] for place in awake]
+            path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, lines)
+            told = made[:, :, None]
         else:
             path, weights = followed(weights, likelihoods(self._task, told, labels))
         self._logs[awake] = joint + np.log(weights)
-        return path, labels
+        return path, told, labels
 
     def _compare(self, awake: list[int], outputs: Floats) -> None:
         """Count how far apart the members' outputs are: half the sum of absolute differences."""
@@ -157,6 +170,11 @@ class Blend:
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
             self._together[one, awake[index + 1 :]] += len(outputs)
+
+
+def _straight() -> Line:
+    """The line of a member of which no label has spoken."""
+    return Line(Calibrator(IDENTITY["regression"]))
 
 
 def _square(members: int, upper: Collection[float]) -> Floats:

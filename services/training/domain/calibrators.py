@@ -1,4 +1,4 @@
-"""What is made of a mixture, learnt from the labels: one recursive estimator per task, all with the same memory.
+"""What is made of a mixture, learnt from the labels: one recursive estimator per task.
 
 Plain floats where a row has few numbers: a call of numpy costs more than the arithmetic.
 """
@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from schemas.encoding import LARGEST
 from schemas.pooling import IDENTITY, Calibrator, Floats, Task
 
 MEMORY = 0.9995
@@ -132,27 +133,39 @@ class Power:
 
 
 class Line:
-    """Recursive least squares of the label on [mixture, 1], with forgetting, held near the identity by a prior.
+    """Recursive least squares of the label on [value, 1], with forgetting, held near the identity by a prior.
 
-    Kept as decayed moments, which nothing can make diverge, and judged beside the mixture: where it was not better
-    lately, the parameters say the identity.
+    Kept as decayed moments, which nothing can make diverge, and judged beside the value, a member's or the mixture's:
+    where it was not better lately, the parameters say the identity.
     """
 
     def __init__(self, given: Calibrator) -> None:
         (self._rows, self._x, self._y, self._xx, self._xy, self._plain, self._made) = given.state or (0.0,) * 7
+        self._found = self._line()
+
+    @property
+    def parameters(self) -> tuple[float, float]:
+        """Slope and constant, the identity where the value alone was as good."""
+        return self._found if self._made < self._plain else (1.0, 0.0)
+
+    def of(self, x: float) -> float:
+        """What is made of a value."""
+        slope, constant = self.parameters
+        return min(max(slope * x + constant, -LARGEST), LARGEST)
 
     def told(self) -> Calibrator:
-        """What it is now, the identity where the mixture alone was as good."""
+        """What it is now."""
         state = (self._rows, self._x, self._y, self._xx, self._xy, self._plain, self._made)
-        return Calibrator(self._line() if self._made < self._plain else IDENTITY["regression"], state)
+        return Calibrator(self.parameters, state)
 
     def learn(self, mixed: Floats, beside: Floats, labels: Floats) -> None:  # noqa: ARG002 - no online member here
         """Learn from rows, one after the other."""
         for x, y in zip(mixed[:, 0].tolist(), labels.tolist(), strict=True):
-            self._row(x, y)
+            self.row(x, y)
 
-    def _row(self, x: float, y: float) -> None:
-        slope, constant = self._line()
+    def row(self, x: float, y: float) -> None:
+        """Learn from a row: a value, and the label."""
+        slope, constant = self._found
         self._plain = LINE_MEMORY * self._plain + (y - x) ** 2
         self._made = LINE_MEMORY * self._made + (y - slope * x - constant) ** 2
         self._rows = LINE_MEMORY * self._rows + 1.0
@@ -160,6 +173,7 @@ class Line:
         self._x, self._y = self._x + dx / self._rows, self._y + dy / self._rows
         self._xx = LINE_MEMORY * self._xx + dx * (x - self._x)
         self._xy = LINE_MEMORY * self._xy + dx * (y - self._y)
+        self._found = self._line()
 
     def _line(self) -> tuple[float, float]:
         """Slope and constant, with priors of variance `PRIOR`: in units of the residuals, and of the mixture's."""

@@ -12,10 +12,12 @@ The one loop over rows of this service, plain floats: each row's weights come fr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from schemas.pooling import Floats, Task
+from services.training.domain.calibrators import Line
 
 TEMPER = 0.05
 """Power of a likelihood. Real rows resemble their neighbours and labels are late, so a row counts for much less than
@@ -25,7 +27,8 @@ SHARE = 0.01
 SCALE_MEMORY = 0.99
 """Part of a residual variance that the next row leaves."""
 OUTLIER = 5.0
-"""A residual counts as at most so many standard deviations: one wild label must not make all members equal for long."""
+"""A residual counts as at most so many standard deviations: one wild label must not make all members equal for long,
+nor give all the weight to whoever happens to be nearest to it."""
 NOTHING = 1e-200
 """A residual variance up to this is none: members that agree with every label are equally right."""
 
@@ -64,32 +67,44 @@ def followed(weights: list[float], factors: Floats) -> tuple[Floats, list[float]
 
 
 def squared(
-    weights: list[float], variance: float, told: Floats, labels: Floats
-) -> tuple[Floats, list[float], Floats, float]:
+    weights: list[float], variance: float, told: Floats, labels: Floats, lines: Sequence[Line]
+) -> tuple[Floats, list[float], Floats, Floats, float]:
     """The same for regression, where the likelihood is Gaussian with the mixture's running residual variance.
+
+    A member is weighed by what its line makes of its value: its level is mended anyhow, what counts is the rest.
 
     Args:
         weights: In front of the first row.
         variance: Likewise; 0 where nothing is known yet.
         told: Values, shape (rows, members).
         labels: The true values.
+        lines: Of the members; they learn, each row after it was used.
 
     Returns:
-        Weights in front of each row, weights behind the last one, the labels with outliers drawn in, and the variance.
+        Weights in front of each row, weights behind the last one, what the lines made of the values, the labels with
+        outliers drawn in, and the variance.
     """
-    path, near, even = [], [], SHARE / len(weights)
+    path, made, near = [], [], []
     for row, label in zip(told.tolist(), labels.tolist(), strict=True):
-        path.append(weights)
-        mixed = sum([a * b for a, b in zip(weights, row, strict=True)])
+        said = [line.of(value) for line, value in zip(lines, row, strict=True)]
+        mixed = sum([a * b for a, b in zip(weights, said, strict=True)])
         error = label - mixed
+        path.append(weights)
+        made.append(said)
         if variance > NOTHING:
-            squares = [(label - each) ** 2 for each in row]
-            least, power = min(squares), -0.5 * TEMPER / variance
-            moved = [a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)]
-            kept = (1.0 - SHARE) / sum(moved)
-            weights = [each * kept + even for each in moved]
             most = OUTLIER * math.sqrt(variance)
             error = min(max(error, -most), most)
-        near.append(mixed + error)
+            weights = _nearer(weights, [(mixed + error - each) ** 2 for each in said], -0.5 * TEMPER / variance)
         variance = variance + (1.0 - SCALE_MEMORY) * (error * error - variance) if variance > NOTHING else error * error
-    return np.array(path), weights, np.array(near), variance
+        near.append(mixed + error)
+        for line, value in zip(lines, row, strict=True):
+            line.row(value, mixed + error)
+    return np.array(path), weights, np.array(made), np.array(near), variance
+
+
+def _nearer(weights: list[float], squares: list[float], power: float) -> list[float]:
+    """The weights behind a row, from the members' squared errors."""
+    least = min(squares)
+    moved = [a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)]
+    kept, even = (1.0 - SHARE) / sum(moved), SHARE / len(weights)
+    return [each * kept + even for each in moved]

@@ -45,6 +45,23 @@ def test_a_regression_is_the_weighted_mean_and_the_line_on_top() -> None:
     assert mix("regression", outputs, np.array([1.0, 1.0]), Calibrator((2.0, 1.0))) == pytest.approx([5.0, 5.0])
 
 
+def test_each_member_of_a_regression_goes_through_its_own_line_before_the_mean() -> None:
+    outputs, lines = np.array([[1.0, 3.0], [math.nan, 2.0]])[:, :, None], np.array([[2.0, 1.0], [1.0, -1.0]])
+    given = mix("regression", outputs, np.array([1.0, 1.0]), plain("regression"), lines=lines)
+    assert given == pytest.approx([2.5, 1.0])
+
+
+def test_a_line_is_looked_up_by_member_and_is_none_of_whom_it_does_not_know() -> None:
+    identity = {"model": "m", "epoch": 1, "number": 1, "pool": 1, "members": (1, 2), "log_weights": (-1.0, -1.0)}
+    made = {**identity, "labels": (0, 0), "calibrator": plain("regression")}
+    lines = (Calibrator((2.0, 1.0)), Calibrator((0.5, 0.0), (1.0,) * 7))
+    known = msgspec.convert({**msgspec.to_builtins(made), "lines": msgspec.to_builtins(lines)}, Weights)
+    found = known.straight((2, 7, 1))
+    assert found is not None
+    assert found.tolist() == [[0.5, 0.0], [1.0, 0.0], [2.0, 1.0]]
+    assert msgspec.convert(msgspec.to_builtins(made), Weights).straight((1, 2)) is None
+
+
 def test_a_member_without_a_finite_output_does_not_count_in_its_row() -> None:
     outputs = np.array([[1.0, math.nan], [math.nan, 3.0], [math.inf, math.nan], [1.0, 3.0]])[:, :, None]
     given = mix("regression", outputs, np.array([1.0, 1.0]), plain("regression"))

@@ -13,6 +13,7 @@ from runtime.weighed import WEIGHTS
 from schemas import batch as b
 from schemas.messages import Pool
 from schemas.pooling import IDENTITY, Calibrator, Online, Weights, mix
+from schemas.task import Target
 from services.serving.domain.pool import ServedPool, scored
 from tests.unit.services.serving.loop import Loop, artefact, features, pool
 
@@ -112,6 +113,27 @@ def test_a_pool_without_a_checkpoint_of_its_own_keeps_the_calibrator_of_the_one_
     assert told(loop) == [(3, 3)]
     (row,) = loop.scored().to_pylist()
     assert row["_prediction"] == pytest.approx(expected(row, 0.75, bent))
+
+
+class Told:
+    """A model that says the same of every row."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def score(self, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.full(batch.num_rows, self._value)
+
+
+def test_members_of_a_regression_keep_their_lines_when_the_pool_changes_and_a_newcomer_has_none() -> None:
+    loop = Loop()
+    three = {"members": (1, 2, 3), "anchor": 3, "leader": 1, "weights": {1: 0.5, 2: 0.25, 3: 0.25}}
+    said = Pool.model_validate(two(loop, 3).model_dump() | three)
+    lines = (Calibrator((2.0, 1.0)), Calibrator((0.5, 0.0)))
+    ruling = checkpoint(9, calibrator=Calibrator((1.0, 10.0)), lines=lines)
+    served = ServedPool(said, {1: Told(4.0), 2: Told(6.0), 3: Told(8.0)}, Target("regression"), ruling)
+    rows = pa.record_batch({"x": [0.0, 1.0]})
+    assert served.answers(served.outputs(rows)).ravel().tolist() == [0.5 * 9 + 0.25 * 3 + 0.25 * 8 + 10] * 2
 
 
 def test_what_is_on_the_log_of_weights_is_in_service_before_the_first_row_however_much_it_is() -> None:

@@ -154,25 +154,78 @@ def test_the_calibrator_of_a_regression_never_diverges(rows: list[tuple[float, f
     blend = pool("regression", (1, 2))
     values = np.array(rows)
     blend.fold(message([1, 2], values[:, :2, None], values[:, 2]))
-    slope, constant = said(blend).calibrator.parameters
-    assert math.isfinite(slope)
-    assert math.isfinite(constant)
+    for calibrator in (said(blend).calibrator, *said(blend).lines):
+        assert all(map(math.isfinite, calibrator.parameters))
+    assert np.isfinite(served(blend, values[:, :2])).all()
     assert through_json(said(blend)) == said(blend)
 
 
-def regression_after(rows: int, slope: float, constant: float, seed: int = 3) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    told = rng.normal(size=rows) * 5 + 100
-    blend = pool("regression", (1,))
-    blend.fold(message([1], told[:, None, None], slope * told + constant + rng.normal(size=rows)))
-    first, second = said(blend).calibrator.parameters
-    return first, second
+def served(blend: Blend, outputs: Floats) -> Floats:
+    """What serving answers by the blend's checkpoint; outputs of shape (rows, members)."""
+    weights, members = said(blend), tuple(blend.members)
+    by = weights.weights(members), weights.calibrator, None, weights.straight(members)
+    return mix("regression", outputs[:, :, None], *by)
 
 
-def test_the_calibrator_of_a_regression_finds_a_slope_and_a_shift() -> None:
-    slope, constant = regression_after(3_000, 1.5, -20.0)
-    assert slope == pytest.approx(1.5, abs=0.02)
-    assert slope * 100 + constant == pytest.approx(130.0, abs=0.3)
+def rmse(answers: Floats, labels: Floats) -> float:
+    return float(np.sqrt(np.square(answers - labels).mean()))
+
+
+def test_a_regression_finds_slope_and_shift_of_each_member() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=3_000) * 5 + 100
+    labels = truth + rng.normal(size=3_000)
+    blend = pool("regression", (1, 2))
+    blend.fold(message([1, 2], np.stack([truth / 2, truth * 1.25 + 30], axis=1)[:, :, None], labels))
+    for (slope, constant), of_100 in zip([each.parameters for each in said(blend).lines], (50, 155), strict=True):
+        assert slope * of_100 + constant == pytest.approx(100, abs=0.3)
+    assert [each.parameters[0] for each in said(blend).lines] == pytest.approx([2.0, 0.8], abs=0.05)
+
+
+def test_members_of_other_levels_answer_well_while_their_weights_move() -> None:
+    rng = np.random.default_rng(5)
+    truth, rows = rng.normal(size=4_000) * 20 + 100, 100
+    noise = rng.normal(size=(4_000, 2)) * np.where(np.arange(4_000)[:, None] // 500 % 2 == [0, 1], 1, 8)
+    outputs = np.stack([truth / 2, truth * 2], axis=1) + noise
+    blend, errors = pool("regression", (1, 2)), []
+    for start in range(0, 4_000, rows):
+        span = slice(start, start + rows)
+        errors.append(rmse(served(blend, outputs[span]), truth[span]))
+        blend.fold(message([1, 2], outputs[span, :, None], truth[span]))
+    assert np.mean(errors[20:]) < 6
+    assert min(rmse(outputs[:, each], truth) for each in (0, 1)) > 50
+
+
+def test_one_wild_label_moves_neither_weights_nor_lines_far() -> None:
+    rng = np.random.default_rng(4)
+    told = rng.normal(size=(1_000, 2)) * 5 + 100
+    labels = told.mean(axis=1) + rng.normal(size=1_000)
+    blend = pool("regression", (1, 2))
+    blend.fold(message([1, 2], told[:, :, None], labels))
+    before, weights = rmse(served(blend, told), labels), blend.weights()
+    blend.fold(message([1, 2], told[:1, :, None], np.array([1e9])))
+    assert blend.weights() == pytest.approx(weights, abs=0.1)
+    assert rmse(served(blend, told), labels) < before + 0.2
+
+
+def test_a_newcomer_of_a_regression_is_taken_at_its_word() -> None:
+    blend = pool("regression", (1, 3))
+    blend.fold(stream("regression", 1, rows=300, members=(1, 3)))
+    before = said(blend).lines
+    blend.add(2)
+    assert [each.parameters for each in said(blend).lines] == [before[0].parameters, (1.0, 0.0), before[1].parameters]
+    blend.remove(2)
+    assert said(blend).lines == before
+
+
+def test_a_checkpoint_from_before_there_were_lines_goes_on_without_any_label_lost() -> None:
+    blend = pool("regression")
+    blend.fold(stream("regression", 2, rows=300))
+    older = Blend("regression", msgspec.structs.replace(said(blend), lines=()))
+    assert [each.parameters for each in said(older).lines] == [(1.0, 0.0)] * 3
+    assert said(older).calibrator == said(blend).calibrator
+    older.fold(stream("regression", 3))
+    assert all(each.state for each in said(older).lines)
 
 
 def test_the_calibrator_of_a_regression_falls_back_to_the_mixture_where_it_was_not_better() -> None:
@@ -180,9 +233,9 @@ def test_the_calibrator_of_a_regression_falls_back_to_the_mixture_where_it_was_n
     rng = np.random.default_rng(0)
     labels = np.where(np.arange(4_000) % 40 < 20, 1.0, -1.0) * 0.5 + rng.normal(size=4_000)
     blend.fold(message([1], rng.normal(size=(4_000, 1, 1)) * 1e-9, labels))
-    kept = said(blend).calibrator
-    assert kept.parameters == (1.0, 0.0)
-    assert kept.state
+    for kept in (said(blend).calibrator, *said(blend).lines):
+        assert kept.parameters == (1.0, 0.0)
+        assert kept.state
 
 
 def test_overconfidence_is_repaired() -> None:
@@ -315,7 +368,8 @@ def test_served_through_its_checkpoint_a_pool_beats_its_mean_member(task: Task) 
     weights = said(blend)
     fresh = stream(task, 12, rows=600)
     outputs = fresh.outputs.reshape(600, 3, WIDTH[task])
-    answers = mix(task, outputs, weights.weights((1, 2, 3)), weights.calibrator, fresh.online)
+    by = weights.weights((1, 2, 3)), weights.calibrator, fresh.online, weights.straight((1, 2, 3))
+    answers = mix(task, outputs, *by)
     assert loss(task, answers, fresh.labels) < np.mean(
         [
             loss(task, outputs[:, each] if task == "multiclass" else outputs[:, each, 0], fresh.labels)
