@@ -59,8 +59,13 @@ class Fit:
     @property
     def warm_up(self) -> pa.RecordBatch:
         """Rows whose outputs go into the artefact: the newest ones, features alone."""
-        rows = self.held_out.select(list(self.encoding.types))
-        return rows.slice(max(0, rows.num_rows - WARM_UP_ROWS))
+        return warm_up(self.held_out, self.encoding)
+
+
+def warm_up(held_out: pa.RecordBatch, encoding: Encoding) -> pa.RecordBatch:
+    """The newest of the rows that were held out, features alone."""
+    rows = held_out.select(list(encoding.types))
+    return rows.slice(max(0, rows.num_rows - WARM_UP_ROWS))
 
 
 def parts(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -110,7 +115,7 @@ def fit(
     """
     older, held_out = parts(rows)
     labels, target = labels_of(older), recipe.target
-    made = _made(recipe, older, features, seed)
+    made = made_from(recipe, older, features, seed)
     outputs = answer(made.estimator, made.encoding.matrix(held_out), target)
     prior, held_labels = blind(labels, target), labels_of(held_out)
     if rival == "several":
@@ -119,12 +124,12 @@ def fit(
         ruling = None if rival is None else rival(held_out)
         verdict = judge(metric, prior, held_labels, outputs, ruling, target)
     if verdict.accepted and not callable(rival):
-        made = _made(recipe, rows, features, seed)
+        made = made_from(recipe, rows, features, seed)
     verdict.metrics["converged"] = float(made.converged)
     return Fit(made.estimator, made.encoding, seed, held_out, verdict, outputs)
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
     """What was fitted, how batches become its input, and whether the fit converged."""
 
     estimator: Estimator
@@ -132,7 +137,12 @@ class _Made(NamedTuple):
     converged: bool
 
 
-def _made(recipe: Recipe, rows: pa.RecordBatch, features: Mapping[str, FeatureType], seed: int) -> _Made:
+def made_from(recipe: Recipe, rows: pa.RecordBatch, features: Mapping[str, FeatureType], seed: int) -> Made:
+    """The same rows and seed make the same.
+
+    Raises:
+        Refused: The estimator does not take the rows.
+    """
     encoding = learn(rows, features, recipe.most_categories)
     matrix = without_holes(encoding.matrix(rows))
     encoding = encoding.filled(fill := recipe.fill(matrix, encoding.categories))
@@ -140,7 +150,7 @@ def _made(recipe: Recipe, rows: pa.RecordBatch, features: Mapping[str, FeatureTy
     learnt = learnable(labels, recipe.target)
     matrix = np.where(np.isnan(matrix), fill, matrix)[learnt]
     estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
-    return _Made(estimator, encoding, converged)
+    return Made(estimator, encoding, converged)
 
 
 def learnable(labels: Labels, target: Target) -> npt.NDArray[np.bool_]:
