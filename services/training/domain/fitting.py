@@ -1,11 +1,16 @@
-"""From rows to a checked fit: hold the newest rows back, fit on the others, judge."""
+"""From rows to a checked fit: hold the newest rows back, fit on the others, judge; what passes is fitted on all.
+
+The newest rows are what a fit is made for: one that never learns from them answers as the world was. What its check and
+drift's reference say is said of the fit without them. Where the model in service is the only one, the newest rows stay
+unseen: a fit that follows soon is compared with it on some of them.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +39,12 @@ class Fit:
     """A fit with its verdict.
 
     Attributes:
-        estimator: What was fitted.
+        estimator: What was fitted: on all rows, or where it may not serve or rules alone, without those held out.
         encoding: How batches become its input.
         seed: Of everything random in it.
         held_out: The rows that it was checked on.
         verdict: Whether it may serve.
-        outputs: What it answers to the held-out rows.
+        outputs: What the fit without them answers to the held-out rows.
         spent: What it took, by name, where that is told.
     """
 
@@ -54,8 +59,13 @@ class Fit:
     @property
     def warm_up(self) -> pa.RecordBatch:
         """Rows whose outputs go into the artefact: the newest ones, features alone."""
-        rows = self.held_out.select(list(self.encoding.types))
-        return rows.slice(max(0, rows.num_rows - WARM_UP_ROWS))
+        return warm_up(self.held_out, self.encoding)
+
+
+def warm_up(held_out: pa.RecordBatch, encoding: Encoding) -> pa.RecordBatch:
+    """The newest of the rows that were held out, features alone."""
+    rows = held_out.select(list(encoding.types))
+    return rows.slice(max(0, rows.num_rows - WARM_UP_ROWS))
 
 
 def parts(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -90,7 +100,7 @@ def fit(
     metric: str,
     rival: Rival,
 ) -> Fit:
-    """Fit and judge; the same arguments give the same fit.
+    """Fit, judge, and fit on all rows what labels will weigh; the same arguments give the same fit.
 
     Args:
         recipe: What is fitted.
@@ -104,22 +114,43 @@ def fit(
         Refused: The estimator does not take the rows.
     """
     older, held_out = parts(rows)
-    encoding = learn(older, features, recipe.most_categories)
-    matrix = without_holes(encoding.matrix(older))
-    encoding = encoding.filled(fill := recipe.fill(matrix, encoding.categories))
     labels, target = labels_of(older), recipe.target
-    learnt = learnable(labels, target)
-    matrix = np.where(np.isnan(matrix), fill, matrix)[learnt]
-    estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
-    outputs = answer(estimator, encoding.matrix(held_out), target)
+    made = made_from(recipe, older, features, seed)
+    outputs = answer(made.estimator, made.encoding.matrix(held_out), target)
     prior, held_labels = blind(labels, target), labels_of(held_out)
     if rival == "several":
         verdict = judge_one_of_several(prior, held_labels, outputs, target)
     else:
         ruling = None if rival is None else rival(held_out)
         verdict = judge(metric, prior, held_labels, outputs, ruling, target)
-    verdict.metrics["converged"] = float(converged)
-    return Fit(estimator, encoding, seed, held_out, verdict, outputs)
+    if verdict.accepted and not callable(rival):
+        made = made_from(recipe, rows, features, seed)
+    verdict.metrics["converged"] = float(made.converged)
+    return Fit(made.estimator, made.encoding, seed, held_out, verdict, outputs)
+
+
+class Made(NamedTuple):
+    """What was fitted, how batches become its input, and whether the fit converged."""
+
+    estimator: Estimator
+    encoding: Encoding
+    converged: bool
+
+
+def made_from(recipe: Recipe, rows: pa.RecordBatch, features: Mapping[str, FeatureType], seed: int) -> Made:
+    """The same rows and seed make the same.
+
+    Raises:
+        Refused: The estimator does not take the rows.
+    """
+    encoding = learn(rows, features, recipe.most_categories)
+    matrix = without_holes(encoding.matrix(rows))
+    encoding = encoding.filled(fill := recipe.fill(matrix, encoding.categories))
+    labels = labels_of(rows)
+    learnt = learnable(labels, recipe.target)
+    matrix = np.where(np.isnan(matrix), fill, matrix)[learnt]
+    estimator, converged = recipe.fit(matrix, labels[learnt], encoding.categories, seed)
+    return Made(estimator, encoding, converged)
 
 
 def learnable(labels: Labels, target: Target) -> npt.NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from runtime.model import load as load_model
 from runtime.model import save
 from runtime.store import Store
 from schemas import batch as b
+from schemas.answers import answer
 from schemas.artefact import MODEL, WARMUP, Manifest
 from schemas.messages import Cause
 from schemas.pipeline import Pipeline, parse
@@ -25,7 +27,7 @@ from schemas.task import BINARY, ESTIMATORS, Target
 from services.training.domain.announcements import Candidate, directory, manifest_of
 from services.training.domain.check import judge, losses
 from services.training.domain.estimators import NotInstalled, Recipe, Refused
-from services.training.domain.fitting import Fit, blind, fit, learnable, scarce
+from services.training.domain.fitting import Fit, blind, fit, labels_of, learnable, parts, scarce
 from services.training.domain.rows import content_digest, remembered
 from services.training.domain.taking import Taken
 from services.training.fits import InCaller
@@ -87,6 +89,11 @@ def fitted(target: Target, estimator: str, rows: pa.RecordBatch | None = None) -
     return fit(Recipe(estimator, {}, target), rows, TYPES, 1, metric, None)
 
 
+def answers(made: Fit, target: Target) -> npt.NDArray[np.float64]:
+    """What the estimator says of the rows that were held out."""
+    return answer(made.estimator, made.encoding.matrix(made.held_out), target)
+
+
 def stored(made: Fit, pipeline: Pipeline) -> tuple[dict[str, bytes], Manifest]:
     """The files of an artefact and its manifest."""
     store, cause = Store("memory://"), Cause(kind="first", id="c")
@@ -102,7 +109,7 @@ def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(
     made = fitted(target, estimator)
     assert made.verdict.accepted, made.verdict
     model = load_model(*stored(made, spec(target, estimator)))
-    np.testing.assert_array_equal(model.score(made.held_out), made.outputs)
+    np.testing.assert_array_equal(model.score(made.held_out), answers(made, target))
     strange = made.held_out.set_column(
         made.held_out.schema.get_field_index("colour"), "colour", pa.array(["never seen"] * made.held_out.num_rows)
     )
@@ -111,7 +118,42 @@ def test_each_estimator_of_the_list_learns_and_answers_again_when_it_was_stored(
 
 @pytest.mark.parametrize(("target", "estimator"), ALL, ids=lambda each: getattr(each, "task", each))
 def test_the_same_rows_and_seed_give_the_same_model(target: Target, estimator: str) -> None:
-    np.testing.assert_array_equal(fitted(target, estimator).outputs, fitted(target, estimator).outputs)
+    one, other = fitted(target, estimator), fitted(target, estimator)
+    np.testing.assert_array_equal(one.outputs, other.outputs)
+    np.testing.assert_array_equal(answers(one, target), answers(other, target))
+
+
+def strange(rows: pa.RecordBatch, count: int) -> pa.RecordBatch:
+    """The same with so many of the newest rows where none was before, and of the other label than is to be expected."""
+    x = np.nan_to_num(rows.column("x").to_numpy(zero_copy_only=False))
+    labels = rows.column(b.LABEL).to_numpy(zero_copy_only=False).copy()
+    x[len(x) - count :], labels[len(x) - count :] = 100.0, 0
+    moved = rows.set_column(rows.schema.get_field_index("x"), "x", pa.array(x))
+    return moved.set_column(rows.schema.get_field_index(b.LABEL), b.LABEL, pa.array(labels))
+
+
+def test_what_labels_will_weigh_has_learnt_from_the_newest_rows_and_its_check_has_not() -> None:
+    rows = strange(dataset(BINARY), 20)
+    labels = labels_of(parts(rows)[1])
+    made = fit(Recipe("random_forest", {}, BINARY), rows, TYPES, 1, "log_loss", "several")
+    checked, served = (np.mean((each >= 0.5) == labels) for each in (made.outputs, answers(made, BINARY)))
+    assert made.verdict.metrics["accuracy"] == pytest.approx(checked)
+    assert served > checked + 0.2
+
+
+def test_what_rules_alone_has_not_seen_the_rows_that_the_next_one_is_compared_on() -> None:
+    rows = dataset(BINARY)
+    ruling = fitted(BINARY, "logistic_regression")
+    made = fit(
+        Recipe("logistic_regression", {}, BINARY),
+        rows,
+        TYPES,
+        1,
+        "log_loss",
+        lambda held: answer(ruling.estimator, ruling.encoding.matrix(held), BINARY) * 0.5 + 0.25,
+    )
+    assert made.verdict.accepted
+    np.testing.assert_array_equal(answers(made, BINARY), made.outputs)
 
 
 def test_a_class_without_rows_is_not_learnt_and_not_impossible() -> None:
@@ -174,7 +216,7 @@ def test_a_model_of_such_a_package_is_loaded_where_an_operator_trusts_it_and_now
     with pytest.raises(ModelRefused, match=r"Unstorable.*HEADRACE_TRUSTED_TYPES"):
         load_model(files, manifest)
     model = load_model(files, manifest, [f"{__name__}.Unstorable"])
-    np.testing.assert_array_equal(model.score(made.held_out), made.outputs)
+    np.testing.assert_array_equal(model.score(made.held_out), answers(made, NUMBER))
 
 
 def test_a_model_whose_manifest_says_another_task_is_refused() -> None:

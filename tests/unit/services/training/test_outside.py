@@ -103,7 +103,7 @@ def test_a_process_makes_the_fit_of_the_caller() -> None:
         assert there.held_out.equals(here.held_out)
         assert np.array_equal(there.outputs, here.outputs)
         inputs, target = here.encoding.matrix(here.held_out), spec().target
-        assert np.array_equal(answer(there.estimator, inputs, target), here.outputs)
+        assert np.array_equal(answer(there.estimator, inputs, target), answer(here.estimator, inputs, target))
         assert (there.verdict, there.encoding) == (here.verdict, here.encoding)
         assert there.spent["fit_seconds"] > 0
         assert there.spent["fit_megabytes"] > 10

@@ -130,13 +130,13 @@ def test_labels_move_the_weights_and_a_checkpoint_comes_with_every_fiftieth() ->
     loop = Loop(spec(fits="100 per 1d", seats=3))
     two(loop)
     before = len(checkpoints(loop))
-    for start in range(300, 800, 100):
-        loop.examples(answered(labelled(start, 100), {1: 0.2, 2: 0.9}))
+    for start in range(300, 800, CADENCE):
+        loop.examples(answered(labelled(start, CADENCE), {1: 0.2, 2: 0.9}))
         loop.run()
     new = checkpoints(loop)[before:]
     assert len(new) == 500 // CADENCE
     assert [each.number for each in checkpoints(loop)] == list(range(1, len(checkpoints(loop)) + 1))
-    assert shares(new[0])[2] > 0.9
+    assert shares(new[1])[2] > 0.9
     assert new[-1].covers == {each: len(loop.broker.log(Place("examples", each))) - 1 for each in range(2)}
 
 
