@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from schemas.encoding import LARGEST
-from schemas.pooling import IDENTITY, Calibrator, Floats, Task, Weights, beliefs, mixture, opinions
-from services.training.domain.calibrators import Line, learner
+from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
+from services.training.domain.calibrators import Line, learner, line, through
 from services.training.domain.judged import Judged, Run
 from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
@@ -43,10 +43,9 @@ class Blend:
         self._together = _square(len(self.members), () if given is None else given.together)
 
     def _given_lines(self, given: Weights | None) -> list[Line]:
-        """Of a regression's members; new ones where a checkpoint has none yet."""
-        if self._task != "regression" or given is None:
-            return []
-        return [Line(each) for each in given.lines] or [_straight() for _ in given.members]
+        """Of the members; new ones where a checkpoint has none yet."""
+        before = () if given is None else given.lines or (None,) * len(given.members)
+        return [found for each in before if (found := line(self._task, each)) is not None]
 
     @property
     def deviation(self) -> float:
@@ -77,8 +76,8 @@ class Blend:
         self._logs = np.insert(self._logs + (np.log1p(-ENTRY) if self.members else 0.0), place, entry)
         self.members.insert(place, member)
         self._labels = np.insert(self._labels, place, 0)
-        if self._task == "regression":
-            self._lines.insert(place, _straight())
+        if (straight := line(self._task)) is not None:
+            self._lines.insert(place, straight)
         self._apart, self._together = _opened(self._apart, place), _opened(self._together, place)
 
     def remove(self, member: int) -> None:
@@ -145,7 +144,7 @@ class Blend:
         mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
-        self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
+        self._compare(awake, run.outputs[:, known] if self._task == "multiclass" else self._answers(told))
         self._labels[awake] += len(labels)
 
     def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
@@ -158,9 +157,21 @@ class Blend:
             path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, lines)
             told = made[:, :, None]
         else:
+            told = self._straightened(awake, told, labels)
             path, weights = followed(weights, likelihoods(self._task, told, labels))
         self._logs[awake] = joint + np.log(weights)
         return path, told, labels
+
+    def _straightened(self, awake: list[int], told: Floats, labels: Floats) -> Floats:
+        """What the members' lines make of their logits, each row by what was known in front of it; the lines learn."""
+        if not self._lines:
+            return told
+        made = [through(self._lines[place], told[:, index, 0], labels) for index, place in enumerate(awake)]
+        return np.array(made).T[:, :, None]
+
+    def _answers(self, told: Floats) -> Floats:
+        """Opinions as values, or as probabilities."""
+        return told if self._task == "regression" else 1.0 / (1.0 + np.exp(-told))
 
     def _compare(self, awake: list[int], outputs: Floats) -> None:
         """Count how far apart the members' outputs are: half the sum of absolute differences."""
@@ -169,11 +180,6 @@ class Blend:
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
             self._together[one, awake[index + 1 :]] += len(outputs)
-
-
-def _straight() -> Line:
-    """The line of a member of which no label has spoken."""
-    return Line(Calibrator(IDENTITY["regression"]))
 
 
 def _square(members: int, upper: Collection[float]) -> Floats:

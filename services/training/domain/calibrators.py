@@ -10,13 +10,14 @@ from typing import Protocol
 
 import numpy as np
 
-from schemas.encoding import LARGEST
-from schemas.pooling import IDENTITY, Calibrator, Floats, Task
+from schemas.pooling import BOUND, IDENTITY, Calibrator, Floats, Task
 
 MEMORY = 0.9995
 """Part of what is known that the next row leaves: about the last 2,000 rows count."""
 LINE_MEMORY = 0.995
 """The same of a regression: its level moves with seasons and growth, and moments cannot diverge however short it is."""
+LEVEL_MEMORY = 0.998
+"""The same of a member's level among two classes: a label says less than a value does."""
 PRIOR = 0.05
 """Variance of each parameter at the beginning."""
 WIDEST = 1.0
@@ -41,12 +42,45 @@ class Learner(Protocol):
         """What it is now."""
 
 
+class Line(Protocol):
+    """A calibrator of one member: a line through its values, or its logits."""
+
+    def of(self, x: float) -> float:
+        """What is made of a value."""
+
+    def row(self, x: float, y: float) -> None:
+        """Learn from a row: a value, and the label."""
+
+    def told(self) -> Calibrator:
+        """What it is now."""
+
+
+def line(task: Task, given: Calibrator | None = None) -> Line | None:
+    """A line that goes on from what another one was; None: from the identity. Several classes have none.
+
+    A temperature, all that several classes are given, mends no level: by member it made nothing better on gas_sensor.
+    """
+    given = given or Calibrator(IDENTITY[task])
+    if task == "regression":
+        return Linear(given)
+    return Level(given) if task == "binary" else None
+
+
+def through(by: Line, values: Floats, labels: Floats) -> list[float]:
+    """What a line makes of values, each by what it knew in front of its row; it learns."""
+    made = []
+    for x, y in zip(values.tolist(), labels.tolist(), strict=True):
+        made.append(by.of(x))
+        by.row(x, y)
+    return made
+
+
 def learner(task: Task, given: Calibrator | None = None) -> Learner:
     """A calibrator that goes on from what another one was; None: from the identity."""
     given = given or Calibrator(IDENTITY[task])
     if task == "binary":
         return Logistic(given)
-    return Power(given) if task == "multiclass" else Line(given)
+    return Power(given) if task == "multiclass" else Linear(given)
 
 
 class Logistic:
@@ -98,6 +132,34 @@ def _bounded(
     return aa * a * a, ab * a * b, ac * a * c, bb * b * b, bc * b * c, cc * c * c
 
 
+class Level:
+    """What is added to a member's logits: logistic regression with that one parameter, by the same filter.
+
+    No factor: a member of a world that sleeps would be made to say nothing, or its opposite, and be of no use when that
+    world comes back.
+    """
+
+    def __init__(self, given: Calibrator) -> None:
+        self._level = given.parameters[-1]
+        (self._variance,) = given.state or (PRIOR,)
+
+    def told(self) -> Calibrator:
+        """What it is now."""
+        return Calibrator((1.0, 0.0, self._level), (self._variance,))
+
+    def of(self, x: float) -> float:
+        """What is made of a logit."""
+        return min(max(x + self._level, -BOUND["binary"]), BOUND["binary"])
+
+    def row(self, x: float, y: float) -> None:
+        """Learn from a row: a logit, and the label."""
+        p = 1.0 / (1.0 + math.exp(-self.of(x)))
+        v = max(p * (1.0 - p), LEAST)
+        kept = self._variance / (1.0 + v * self._variance)
+        self._level += kept * (y - p)
+        self._variance = min(kept / LEVEL_MEMORY, WIDEST)
+
+
 class Power:
     """Factors of two vectors of log probabilities: an inverse temperature, and the online member's.
 
@@ -132,7 +194,7 @@ class Power:
         self._info = max(MEMORY * aa, 1.0 / WIDEST), MEMORY * ab, max(MEMORY * bb, 1.0 / WIDEST)
 
 
-class Line:
+class Linear:
     """Recursive least squares of the label on [value, 1], with forgetting, held near the identity by a prior.
 
     Kept as decayed moments, which nothing can make diverge, and judged beside the value, a member's or the mixture's:
@@ -151,7 +213,7 @@ class Line:
     def of(self, x: float) -> float:
         """What is made of a value."""
         slope, constant = self.parameters
-        return min(max(slope * x + constant, -LARGEST), LARGEST)
+        return min(max(slope * x + constant, -BOUND["regression"]), BOUND["regression"])
 
     def told(self) -> Calibrator:
         """What it is now."""

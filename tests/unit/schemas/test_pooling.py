@@ -51,6 +51,14 @@ def test_each_member_of_a_regression_goes_through_its_own_line_before_the_mean()
     assert given == pytest.approx([2.5, 1.0])
 
 
+def test_the_level_of_a_member_of_two_classes_is_added_to_its_logit_and_makes_nobody_surer_than_may_be() -> None:
+    outputs, lines = np.array([[0.5, 0.5], [0.99, 0.99]])[:, :, None], np.array([[1.0, 1.0], [1.0, 3.0]])
+    given = mix("binary", outputs, np.array([0.5, 0.5]), plain("binary"), lines=lines)
+    most = math.log(1 / FLOOR - 1)
+    logits = [2.0, (min(math.log(99) + 1, most) + most) / 2]
+    assert given == pytest.approx([1 / (1 + math.exp(-each)) for each in logits])
+
+
 def test_a_line_is_looked_up_by_member_and_is_none_of_whom_it_does_not_know() -> None:
     identity = {"model": "m", "epoch": 1, "number": 1, "pool": 1, "members": (1, 2), "log_weights": (-1.0, -1.0)}
     made = {**identity, "labels": (0, 0), "calibrator": plain("regression")}
