@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.encoding import LARGEST
 from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
-from services.training.domain.calibrators import Line, learner, line, through
+from services.training.domain.calibrators import Level, Line, Linear, learner, levelled, line
 from services.training.domain.judged import Judged, Run
 from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
@@ -45,7 +45,7 @@ class Blend:
     def _given_lines(self, given: Weights | None) -> list[Line]:
         """Of the members; new ones where a checkpoint has none yet."""
         before = () if given is None else given.lines or (None,) * len(given.members)
-        return [found for each in before if (found := line(self._task, each)) is not None]
+        return [line(self._task, each) for each in before]
 
     @property
     def deviation(self) -> float:
@@ -76,8 +76,7 @@ class Blend:
         self._logs = np.insert(self._logs + (np.log1p(-ENTRY) if self.members else 0.0), place, entry)
         self.members.insert(place, member)
         self._labels = np.insert(self._labels, place, 0)
-        if (straight := line(self._task)) is not None:
-            self._lines.insert(place, straight)
+        self._lines.insert(place, line(self._task))
         self._apart, self._together = _opened(self._apart, place), _opened(self._together, place)
 
     def remove(self, member: int) -> None:
@@ -144,34 +143,30 @@ class Blend:
         mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
-        self._compare(awake, run.outputs[:, known] if self._task == "multiclass" else self._answers(told))
+        self._compare(awake, self._answers(told))
         self._labels[awake] += len(labels)
 
     def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
         """Move the weights of those awake; the weights in front of each row, what is mixed, labels without outliers."""
         joint = np.logaddexp.reduce(self._logs[awake])
         weights = np.exp(self._logs[awake] - joint).tolist()
+        lines = [self._lines[place] for place in awake]
         if self._task == "regression":
             labels = np.clip(labels, -LARGEST, LARGEST)
-            values, lines = told[:, :, 0], [self._lines[place] for place in awake]
-            path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, lines)
+            linear, values = [each for each in lines if isinstance(each, Linear)], told[:, :, 0]
+            path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, linear)
             told = made[:, :, None]
         else:
-            told = self._straightened(awake, told, labels)
+            told = levelled(self._task, [each for each in lines if isinstance(each, Level)], told, labels)
             path, weights = followed(weights, likelihoods(self._task, told, labels))
         self._logs[awake] = joint + np.log(weights)
         return path, told, labels
 
-    def _straightened(self, awake: list[int], told: Floats, labels: Floats) -> Floats:
-        """What the members' lines make of their logits, each row by what was known in front of it; the lines learn."""
-        if not self._lines:
-            return told
-        made = [through(self._lines[place], told[:, index, 0], labels) for index, place in enumerate(awake)]
-        return np.array(made).T[:, :, None]
-
     def _answers(self, told: Floats) -> Floats:
         """Opinions as values, or as probabilities."""
-        return told if self._task == "regression" else 1.0 / (1.0 + np.exp(-told))
+        if self._task == "binary":
+            return 1.0 / (1.0 + np.exp(-told))
+        return np.exp(told) if self._task == "multiclass" else told
 
     def _compare(self, awake: list[int], outputs: Floats) -> None:
         """Count how far apart the members' outputs are: half the sum of absolute differences."""

@@ -6,18 +6,21 @@ Plain floats where a row has few numbers: a call of numpy costs more than the ar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from schemas.pooling import BOUND, IDENTITY, Calibrator, Floats, Task
+from schemas.pooling import BOUND, IDENTITY, Calibrator, Floats, Task, straightened
 
 MEMORY = 0.9995
 """Part of what is known that the next row leaves: about the last 2,000 rows count."""
 LINE_MEMORY = 0.995
 """The same of a regression: its level moves with seasons and growth, and moments cannot diverge however short it is."""
 LEVEL_MEMORY = 0.998
-"""The same of a member's level among two classes: a label says less than a value does."""
+"""The same of a member's level among classes: a label says less than a value does."""
+LEVEL_PRIOR = 0.02
+"""Variance of a level at the beginning: neighbours often have one label, and few rows must not move a newcomer far."""
 PRIOR = 0.05
 """Variance of each parameter at the beginning."""
 WIDEST = 1.0
@@ -43,36 +46,17 @@ class Learner(Protocol):
 
 
 class Line(Protocol):
-    """A calibrator of one member: a line through its values, or its logits."""
-
-    def of(self, x: float) -> float:
-        """What is made of a value."""
-
-    def row(self, x: float, y: float) -> None:
-        """Learn from a row: a value, and the label."""
+    """A calibrator of one member, from which its next one goes on."""
 
     def told(self) -> Calibrator:
-        """What it is now."""
+        """What it is now: a factor, and what is added to each number."""
 
 
-def line(task: Task, given: Calibrator | None = None) -> Line | None:
-    """A line that goes on from what another one was; None: from the identity. Several classes have none.
-
-    A temperature, all that several classes are given, mends no level: by member it made nothing better on gas_sensor.
-    """
-    given = given or Calibrator(IDENTITY[task])
+def line(task: Task, given: Calibrator | None = None) -> Line:
+    """A member's calibrator that goes on from what another one was; None: from the identity."""
     if task == "regression":
-        return Linear(given)
-    return Level(given) if task == "binary" else None
-
-
-def through(by: Line, values: Floats, labels: Floats) -> list[float]:
-    """What a line makes of values, each by what it knew in front of its row; it learns."""
-    made = []
-    for x, y in zip(values.tolist(), labels.tolist(), strict=True):
-        made.append(by.of(x))
-        by.row(x, y)
-    return made
+        return Linear(given or Calibrator(IDENTITY[task]))
+    return Level(given)
 
 
 def learner(task: Task, given: Calibrator | None = None) -> Learner:
@@ -133,31 +117,57 @@ def _bounded(
 
 
 class Level:
-    """What is added to a member's logits: logistic regression with that one parameter, by the same filter.
+    """What is added to a member's logits, or to its logarithms of each class: logistic regression with nothing else.
 
     No factor: a member of a world that sleeps would be made to say nothing, or its opposite, and be of no use when that
     world comes back.
+
+    Args:
+        given: Where to go on; None: nothing is added.
+
+    Attributes:
+        added: To each number, shape (K,); empty before the first label.
+        variance: Of each.
     """
 
-    def __init__(self, given: Calibrator) -> None:
-        self._level = given.parameters[-1]
-        (self._variance,) = given.state or (PRIOR,)
+    def __init__(self, given: Calibrator | None = None) -> None:
+        self.added = np.array(() if given is None else given.parameters[1:])
+        self.variance = np.array(() if given is None else given.state)
 
     def told(self) -> Calibrator:
         """What it is now."""
-        return Calibrator((1.0, 0.0, self._level), (self._variance,))
+        return Calibrator((1.0, *self.added.tolist()), tuple(self.variance.tolist()))
 
-    def of(self, x: float) -> float:
-        """What is made of a logit."""
-        return min(max(x + self._level, -BOUND["binary"]), BOUND["binary"])
 
-    def row(self, x: float, y: float) -> None:
-        """Learn from a row: a logit, and the label."""
-        p = 1.0 / (1.0 + math.exp(-self.of(x)))
-        v = max(p * (1.0 - p), LEAST)
-        kept = self._variance / (1.0 + v * self._variance)
-        self._level += kept * (y - p)
-        self._variance = min(kept / LEVEL_MEMORY, WIDEST)
+def levelled(task: Task, levels: Sequence[Level], told: Floats, labels: Floats) -> Floats:
+    """What levels make of their members' opinions, each row by what was known in front of it; they learn.
+
+    Args:
+        task: binary or multiclass.
+        levels: Of the members.
+        told: Opinions, shape (rows, members, K).
+        labels: Index of the class.
+    """
+    width = told.shape[2]
+    added = np.array([each.added if len(each.added) else np.zeros(width) for each in levels])
+    variance = np.array([each.variance if len(each.variance) else np.full(width, LEVEL_PRIOR) for each in levels])
+    true = labels[:, None] == (np.array([1.0]) if width == 1 else np.arange(width))
+    lines = np.ones((*told.shape[:2], 1 + width))
+    for row, (values, hit) in enumerate(zip(told, true, strict=True)):
+        lines[row, :, 1:] = added
+        p = _chances(values + added)
+        kept = variance / (1.0 + np.maximum(p * (1.0 - p), LEAST) * variance)
+        added = added + kept * (hit - p)
+        variance = np.minimum(kept / LEVEL_MEMORY, WIDEST)
+    for each, level, left in zip(levels, added, variance, strict=True):
+        each.added, each.variance = level, left
+    return straightened(task, told, lines)
+
+
+def _chances(found: Floats) -> Floats:
+    """Probabilities of logits, or of logarithms of each class, shape (members, K)."""
+    raised = np.exp(found)
+    return np.asarray(raised / (1.0 + raised if found.shape[1] == 1 else raised.sum(axis=1, keepdims=True)))
 
 
 class Power:

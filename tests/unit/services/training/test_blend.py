@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.pooling import IDENTITY, Floats, Task, Weights, mix
+from schemas.pooling import Floats, Task, Weights, mix
 from services.training.domain.blend import ENTRY, JUDGED_ENOUGH, Blend
 from services.training.domain.judged import Judged
 
@@ -223,7 +223,7 @@ def test_a_checkpoint_from_before_there_were_lines_goes_on_from_straight_ones(ta
     blend = pool(task)
     blend.fold(stream(task, 2, rows=300))
     older = Blend(task, msgspec.structs.replace(said(blend), lines=()))
-    assert [each.parameters for each in said(older).lines] == [IDENTITY[task]] * len(said(blend).lines)
+    assert {each.parameters for each in said(older).lines} == {(1.0, 0.0) if task == "regression" else (1.0,)}
     assert said(older).calibrator == said(blend).calibrator
     older.fold(stream(task, 3))
     assert all(each.state for each in said(older).lines)
@@ -240,13 +240,25 @@ def chances(told: Floats) -> Floats:
     return (1 / (1 + np.exp(-told)))[:, None, None]
 
 
+def test_members_of_several_classes_get_the_level_of_each() -> None:
+    rng = np.random.default_rng(10)
+    told = rng.normal(size=(6_000, 2, 3))
+    truth = np.exp(told[:, 0] + [1.0, 0.0, -1.0])
+    labels = (rng.random((6_000, 1)) > np.cumsum(truth / truth.sum(axis=1, keepdims=True), axis=1)).sum(axis=1)
+    raised = np.exp(told)
+    blend = pool("multiclass", (1, 2))
+    blend.fold(message([1, 2], raised / raised.sum(axis=2, keepdims=True), labels.astype(float)))
+    _, *levels = said(blend).lines[0].parameters
+    assert np.diff(levels) == pytest.approx([-1.0, -1.0], abs=0.25)
+
+
 @pytest.mark.parametrize("level", [-1.0, 0.0, 1.5])
 def test_a_member_of_two_classes_gets_the_level_of_its_labels(level: float) -> None:
     told, labels = logits(5_000, level, 6)
     blend = pool("binary", (1,))
     blend.fold(message([1], chances(told), labels))
-    ((factor, online, found),) = [each.parameters for each in said(blend).lines]
-    assert (factor, online) == (1.0, 0.0)
+    ((factor, found),) = [each.parameters for each in said(blend).lines]
+    assert factor == 1.0
     assert found == pytest.approx(level, abs=0.25)
 
 
@@ -262,7 +274,7 @@ def test_a_member_that_slept_through_a_world_of_opposites_says_the_same_when_it_
     told, labels = logits(3_000, 0.0, 9, factor=2.0)
     blend = pool("binary", (1,))
     blend.fold(message([1], chances(told), 1 - labels))
-    ((factor, _, level),) = [each.parameters for each in said(blend).lines]
+    ((factor, level),) = [each.parameters for each in said(blend).lines]
     assert factor == 1.0
     assert abs(level) < 0.3
 
