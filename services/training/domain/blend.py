@@ -13,8 +13,9 @@ import numpy as np
 
 from schemas.encoding import LARGEST
 from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
-from services.training.domain.calibrators import Level, Line, Linear, learner, levelled, line
+from services.training.domain.calibrators import Linear, learner
 from services.training.domain.judged import Judged, Run
+from services.training.domain.lines import Level, Line, levelled, line
 from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
 ENTRY = 0.05
