@@ -1,13 +1,14 @@
 """How the members of a pool answer as one: what training learnt from the labels, and what serving makes of it.
 
 The mixture is the logarithmic opinion pool (classes) or the weighted mean (regression) of the members' outputs. A
-calibrator, learnt from the labels too, lies on top. A member of a regression has a line of its own besides: fits of
-other seasons have other levels, and a mixture of levels has none that one line could mend while the weights move.
-A checkpoint of all this goes to the topic `weights`.
+calibrator, learnt from the labels too, lies on top. Each member has a line of its own besides: fits of other seasons
+have other levels, and a mixture of levels has none that one line could mend while the weights move. A checkpoint of all
+this goes to the topic `weights`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -24,6 +25,13 @@ FLOOR = 0.002
 """A member's probability counts as at least this much, and at most as much below 1: nobody is ruined by one row."""
 ONLINE_FLOOR = 0.02
 """The same of the online member, whose leaves are sure of themselves after a few rows."""
+
+BOUND: dict[Task, float] = {
+    "binary": math.log(1.0 / FLOOR - 1.0),
+    "multiclass": -math.log(FLOOR),
+    "regression": LARGEST,
+}
+"""Most that an opinion is, above or below 0, whatever a line makes of it."""
 
 IDENTITY: dict[Task, tuple[float, ...]] = {
     "binary": (1.0, 0.0, 0.0),
@@ -91,7 +99,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         log_weights: Logarithm of each member's weight; the weights sum to 1.
         labels: Labels by which each member was judged.
         calibrator: What is made of the mixture.
-        lines: Regression: what is made of each member's value before it is mixed, in their order; else empty.
+        lines: What is made of each member's opinion before it is mixed, in their order: a factor, and what is added to
+            each number, none where no label has spoken yet.
         variance: Regression: running variance of the mixture's residuals; else 0.
         apart: Sum of the distances between the outputs of two members, row by row of the upper triangle.
         together: Rows over which `apart` was summed, likewise.
@@ -132,12 +141,13 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         return found / total if total > 0 else found
 
     def straight(self, members: tuple[int, ...]) -> Floats | None:
-        """Slope and constant of each member, shape (members, 2); 1 and 0 of one not known here, None for no lines."""
-        if not self.lines:
+        """Slope and constant of each member, shape (members, 1 + K); 1 and 0 of one not known, None for no lines."""
+        width = max((len(each.parameters) for each in self.lines), default=0)
+        if width <= 1:
             return None
-        known = dict(zip(self.members, self.lines, strict=True))
-        plain = Calibrator(IDENTITY["regression"])
-        return np.array([known.get(each, plain).parameters for each in members])
+        known = {member: each.parameters for member, each in zip(self.members, self.lines, strict=True)}
+        found = [known.get(each, (1.0,)) for each in members]
+        return np.array([(*each, *(0.0,) * (width - len(each))) for each in found])
 
 
 def mix(
@@ -158,10 +168,10 @@ def mix(
         weights: Of each member, in the same order; their sum is no matter.
         calibrator: What is made of the mixture.
         online: The online member's outputs, shape (rows, K), NaN in rows that it did not score; None without one.
-        lines: Regression: factor of each member's value and what is added, shape (members, 2); None for none.
+        lines: Factor of each member's opinion and what is added, shape (members, 1 + K); None for none.
     """
     told = opinions(task, outputs)
-    mixed = mixture(told if lines is None else straightened(told, lines), weights)
+    mixed = mixture(told if lines is None else straightened(task, told, lines), weights)
     beside = None if online is None else beliefs(task, online)
     return calibrated(task, mixed, calibrator.parameters, beside)
 
@@ -173,10 +183,19 @@ def opinions(task: Task, outputs: Floats) -> Floats:
     return _logs(task, outputs, FLOOR)
 
 
-def straightened(told: Floats, lines: Floats) -> Floats:
-    """What the members' lines make of their values, shape (rows, members, 1)."""
-    made: Floats = np.clip(lines[:, :1] * told + lines[:, 1:], -LARGEST, LARGEST)
-    return made
+def straightened(task: Task, told: Floats, lines: Floats) -> Floats:
+    """What the members' lines make of their opinions, shape (rows, members, K).
+
+    Args:
+        task: What is predicted.
+        told: Opinions, likewise.
+        lines: Of each member, shape (members, 1 + K), or of each row's members.
+    """
+    made = lines[..., :1] * told + lines[..., 1:]
+    if task == "multiclass":
+        made = made - np.log(np.exp(made).sum(axis=-1, keepdims=True))
+    bounded: Floats = np.clip(made, -BOUND[task], BOUND[task])
+    return bounded
 
 
 def beliefs(task: Task, online: Floats) -> Floats:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from schemas.encoding import LARGEST
-from schemas.pooling import IDENTITY, Calibrator, Floats, Task, Weights, beliefs, mixture, opinions
-from services.training.domain.calibrators import Line, learner
+from schemas.pooling import Floats, Task, Weights, beliefs, mixture, opinions
+from services.training.domain.calibrators import Linear, learner
 from services.training.domain.judged import Judged, Run
+from services.training.domain.lines import Level, Line, levelled, line
 from services.training.domain.trust import NOTHING, followed, likelihoods, squared
 
 ENTRY = 0.25
@@ -44,10 +45,9 @@ class Blend:
         self._together = _square(len(self.members), () if given is None else given.together)
 
     def _given_lines(self, given: Weights | None) -> list[Line]:
-        """Of a regression's members; new ones where a checkpoint has none yet."""
-        if self._task != "regression" or given is None:
-            return []
-        return [Line(each) for each in given.lines] or [_straight() for _ in given.members]
+        """Of the members; new ones where a checkpoint has none yet."""
+        before = () if given is None else given.lines or (None,) * len(given.members)
+        return [line(self._task, each) for each in before]
 
     @property
     def deviation(self) -> float:
@@ -78,8 +78,7 @@ class Blend:
         self._logs = np.insert(self._logs + (np.log1p(-ENTRY) if self.members else 0.0), place, entry)
         self.members.insert(place, member)
         self._labels = np.insert(self._labels, place, 0)
-        if self._task == "regression":
-            self._lines.insert(place, _straight())
+        self._lines.insert(place, line(self._task))
         self._apart, self._together = _opened(self._apart, place), _opened(self._together, place)
 
     def remove(self, member: int) -> None:
@@ -146,22 +145,30 @@ class Blend:
         mixed = mixture(told, path)
         beside = np.zeros_like(mixed) if run.online is None else beliefs(self._task, run.online)
         self._calibrator.learn(mixed, beside, labels)
-        self._compare(awake, told if self._task == "regression" else run.outputs[:, known])
+        self._compare(awake, self._answers(told))
         self._labels[awake] += len(labels)
 
     def _follow(self, awake: list[int], told: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
         """Move the weights of those awake; the weights in front of each row, what is mixed, labels without outliers."""
         joint = np.logaddexp.reduce(self._logs[awake])
         weights = np.exp(self._logs[awake] - joint).tolist()
+        lines = [self._lines[place] for place in awake]
         if self._task == "regression":
             labels = np.clip(labels, -LARGEST, LARGEST)
-            values, lines = told[:, :, 0], [self._lines[place] for place in awake]
-            path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, lines)
+            linear, values = [each for each in lines if isinstance(each, Linear)], told[:, :, 0]
+            path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, linear)
             told = made[:, :, None]
         else:
+            told = levelled(self._task, [each for each in lines if isinstance(each, Level)], told, labels)
             path, weights = followed(weights, likelihoods(self._task, told, labels))
         self._logs[awake] = joint + np.log(weights)
         return path, told, labels
+
+    def _answers(self, told: Floats) -> Floats:
+        """Opinions as values, or as probabilities."""
+        if self._task == "binary":
+            return 1.0 / (1.0 + np.exp(-told))
+        return np.exp(told) if self._task == "multiclass" else told
 
     def _compare(self, awake: list[int], outputs: Floats) -> None:
         """Count how far apart the members' outputs are: half the sum of absolute differences."""
@@ -170,11 +177,6 @@ class Blend:
             gaps = np.abs(outputs[:, index + 1 :] - outputs[:, index : index + 1]).sum(axis=2) / (2.0 * scale)
             self._apart[one, awake[index + 1 :]] += gaps.sum(axis=0)
             self._together[one, awake[index + 1 :]] += len(outputs)
-
-
-def _straight() -> Line:
-    """The line of a member of which no label has spoken."""
-    return Line(Calibrator(IDENTITY["regression"]))
 
 
 def _square(members: int, upper: Collection[float]) -> Floats:

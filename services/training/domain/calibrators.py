@@ -10,8 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from schemas.encoding import LARGEST
-from schemas.pooling import IDENTITY, Calibrator, Floats, Task
+from schemas.pooling import BOUND, IDENTITY, Calibrator, Floats, Task
 
 MEMORY = 0.9995
 """Part of what is known that the next row leaves: about the last 2,000 rows count."""
@@ -46,7 +45,7 @@ def learner(task: Task, given: Calibrator | None = None) -> Learner:
     given = given or Calibrator(IDENTITY[task])
     if task == "binary":
         return Logistic(given)
-    return Power(given) if task == "multiclass" else Line(given)
+    return Power(given) if task == "multiclass" else Linear(given)
 
 
 class Logistic:
@@ -132,7 +131,7 @@ class Power:
         self._info = max(MEMORY * aa, 1.0 / WIDEST), MEMORY * ab, max(MEMORY * bb, 1.0 / WIDEST)
 
 
-class Line:
+class Linear:
     """Recursive least squares of the label on [value, 1], with forgetting, held near the identity by a prior.
 
     Kept as decayed moments, which nothing can make diverge, and judged beside the value, a member's or the mixture's:
@@ -151,7 +150,7 @@ class Line:
     def of(self, x: float) -> float:
         """What is made of a value."""
         slope, constant = self.parameters
-        return min(max(slope * x + constant, -LARGEST), LARGEST)
+        return min(max(slope * x + constant, -BOUND["regression"]), BOUND["regression"])
 
     def told(self) -> Calibrator:
         """What it is now."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.pooling import Floats, Task
-from services.training.domain.calibrators import Line
+from services.training.domain.calibrators import Linear
 
 TEMPER = 0.05
 """Power of a likelihood. Real rows resemble their neighbours and labels are late, so a row counts for much less than
@@ -68,7 +68,7 @@ def followed(weights: list[float], factors: Floats) -> tuple[Floats, list[float]
 
 
 def squared(
-    weights: list[float], variance: float, told: Floats, labels: Floats, lines: Sequence[Line]
+    weights: list[float], variance: float, told: Floats, labels: Floats, lines: Sequence[Linear]
 ) -> tuple[Floats, list[float], Floats, Floats, float]:
     """The same for regression, where the likelihood is Gaussian with the mixture's running residual variance.
 

@@ -51,15 +51,31 @@ def test_each_member_of_a_regression_goes_through_its_own_line_before_the_mean()
     assert given == pytest.approx([2.5, 1.0])
 
 
+def test_the_level_of_a_member_of_two_classes_is_added_to_its_logit_and_makes_nobody_surer_than_may_be() -> None:
+    outputs, lines = np.array([[0.5, 0.5], [0.99, 0.99]])[:, :, None], np.array([[1.0, 1.0], [1.0, 3.0]])
+    given = mix("binary", outputs, np.array([0.5, 0.5]), plain("binary"), lines=lines)
+    most = math.log(1 / FLOOR - 1)
+    logits = [2.0, (min(math.log(99) + 1, most) + most) / 2]
+    assert given == pytest.approx([1 / (1 + math.exp(-each)) for each in logits])
+
+
 def test_a_line_is_looked_up_by_member_and_is_none_of_whom_it_does_not_know() -> None:
     identity = {"model": "m", "epoch": 1, "number": 1, "pool": 1, "members": (1, 2), "log_weights": (-1.0, -1.0)}
     made = {**identity, "labels": (0, 0), "calibrator": plain("regression")}
-    lines = (Calibrator((2.0, 1.0)), Calibrator((0.5, 0.0), (1.0,) * 7))
+    lines = (Calibrator((2.0, 1.0)), Calibrator((0.5,)))
     known = msgspec.convert({**msgspec.to_builtins(made), "lines": msgspec.to_builtins(lines)}, Weights)
     found = known.straight((2, 7, 1))
     assert found is not None
     assert found.tolist() == [[0.5, 0.0], [1.0, 0.0], [2.0, 1.0]]
     assert msgspec.convert(msgspec.to_builtins(made), Weights).straight((1, 2)) is None
+    fresh = {**msgspec.to_builtins(made), "lines": msgspec.to_builtins((Calibrator((1.0,)),) * 2)}
+    assert msgspec.convert(fresh, Weights).straight((1, 2)) is None
+
+
+def test_levels_of_several_classes_are_added_to_their_logarithms() -> None:
+    outputs, lines = np.array([[[0.2, 0.3, 0.5]]]), np.array([[1.0, math.log(5.0), 0.0, -math.log(5.0)]])
+    given = mix("multiclass", outputs, np.ones(1), plain("multiclass"), lines=lines)
+    assert given[0] == pytest.approx(np.array([1.0, 0.3, 0.1]) / 1.4)
 
 
 def test_a_member_without_a_finite_output_does_not_count_in_its_row() -> None:

@@ -218,14 +218,65 @@ def test_a_newcomer_of_a_regression_is_taken_at_its_word() -> None:
     assert said(blend).lines == before
 
 
-def test_a_checkpoint_from_before_there_were_lines_goes_on_without_any_label_lost() -> None:
-    blend = pool("regression")
-    blend.fold(stream("regression", 2, rows=300))
-    older = Blend("regression", msgspec.structs.replace(said(blend), lines=()))
-    assert [each.parameters for each in said(older).lines] == [(1.0, 0.0)] * 3
+@pytest.mark.parametrize("task", TASKS)
+def test_a_checkpoint_from_before_there_were_lines_goes_on_from_straight_ones(task: Task) -> None:
+    blend = pool(task)
+    blend.fold(stream(task, 2, rows=300))
+    older = Blend(task, msgspec.structs.replace(said(blend), lines=()))
+    assert {each.parameters for each in said(older).lines} == {(1.0, 0.0) if task == "regression" else (1.0,)}
     assert said(older).calibrator == said(blend).calibrator
-    older.fold(stream("regression", 3))
+    older.fold(stream(task, 3))
     assert all(each.state for each in said(older).lines)
+
+
+def logits(rows: int, level: float, seed: int, factor: float = 1.0) -> tuple[Floats, Floats]:
+    """Logits of a member, and labels that are likelier by a level than it thinks."""
+    rng = np.random.default_rng(seed)
+    told = rng.normal(size=rows) * 1.5
+    return told, (rng.random(rows) < 1 / (1 + np.exp(-(factor * told + level)))).astype(float)
+
+
+def chances(told: Floats) -> Floats:
+    return (1 / (1 + np.exp(-told)))[:, None, None]
+
+
+def test_members_of_several_classes_get_the_level_of_each() -> None:
+    rng = np.random.default_rng(10)
+    told = rng.normal(size=(6_000, 2, 3))
+    truth = np.exp(told[:, 0] + [1.0, 0.0, -1.0])
+    labels = (rng.random((6_000, 1)) > np.cumsum(truth / truth.sum(axis=1, keepdims=True), axis=1)).sum(axis=1)
+    raised = np.exp(told)
+    blend = pool("multiclass", (1, 2))
+    blend.fold(message([1, 2], raised / raised.sum(axis=2, keepdims=True), labels.astype(float)))
+    _, *levels = said(blend).lines[0].parameters
+    assert np.diff(levels) == pytest.approx([-1.0, -1.0], abs=0.25)
+
+
+@pytest.mark.parametrize("level", [-1.0, 0.0, 1.5])
+def test_a_member_of_two_classes_gets_the_level_of_its_labels(level: float) -> None:
+    told, labels = logits(5_000, level, 6)
+    blend = pool("binary", (1,))
+    blend.fold(message([1], chances(told), labels))
+    ((factor, found),) = [each.parameters for each in said(blend).lines]
+    assert factor == 1.0
+    assert found == pytest.approx(level, abs=0.25)
+
+
+def test_a_wrong_level_takes_no_weight_from_the_member_that_knows_more() -> None:
+    told, labels = logits(3_000, 0.0, 7)
+    blind = np.random.default_rng(8).normal(size=3_000) * 0.2
+    blend = pool("binary", (1, 2))
+    blend.fold(message([1, 2], np.concatenate([chances(told - 2.0), chances(blind)], axis=1), labels))
+    assert blend.weights()[1] > 0.6
+
+
+def test_a_member_that_slept_through_a_world_of_opposites_says_the_same_when_it_wakes() -> None:
+    told, labels = logits(3_000, 0.0, 9, factor=2.0)
+    blend = pool("binary", (1,))
+    blend.fold(message([1], chances(told), 1 - labels))
+    ((factor, level),) = [each.parameters for each in said(blend).lines]
+    assert factor == 1.0
+    assert abs(level) < 0.3
 
 
 def test_the_calibrator_of_a_regression_falls_back_to_the_mixture_where_it_was_not_better() -> None:
