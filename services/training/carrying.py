@@ -21,7 +21,6 @@ from services.training.domain.estimators import Refused
 from services.training.domain.fitting import scarce
 from services.training.domain.pool import Seat
 from services.training.domain.rows import times
-from services.training.domain.selection import ALL
 from services.training.domain.taking import Taken
 from services.training.domain.triggers import Budget, Trigger
 from services.training.ending import Ending
@@ -170,7 +169,7 @@ class Carrying:
 
     def _rows(self, trigger: Trigger, at: int, known: Knowledge) -> Taken | str:
         """The rows that a trigger takes, or why there are none that a fit could use."""
-        selection = ALL if trigger.whole else known.datasets.window
+        selection = known.datasets.window if trigger.rows is None else trigger.rows
         try:
             taken = known.datasets.take(selection, at, trigger.since)
         except (SegmentDamaged, NotStored) as error:  # the archive, not this service, is to be mended

@@ -8,6 +8,7 @@ from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.domain import growth
 from services.training.domain.fitting import HELD_OUT
+from services.training.domain.selection import ALL
 from services.training.domain.triggers import Budget, Retry, Trigger
 from services.training.knowledge import Knowledge
 
@@ -46,12 +47,12 @@ class Ending:
         known.state.fits = sorted([*self._budget.recent(at, known.state.fits), at])
 
     def _grow(self, trigger: Trigger, known: Knowledge, at: int) -> None:
-        """A fit on all rows, whatever came of it, is what they grow from; the one on the window follows it."""
+        """A fit on all rows, whatever came of it, is what they grow from; the one on the newest follows it."""
         state, kind = known.state, trigger.cause.kind
         if kind == "first" and self._spec.strategy.members > 1:
             state.growth = growth.begun(state.growth, at, known.window)
-        elif kind == "growth" and trigger.whole:
-            larger = growth.wanted(state.growth) > known.window.size
+        elif kind == "growth" and trigger.rows == ALL:
+            larger = growth.wanted(state.growth) > self._spec.drift.settle
             state.growth = growth.fitted(state.growth, at if larger else None)
         elif kind == "growth":
-            state.growth = msgspec.structs.replace(state.growth, window=None)
+            state.growth = msgspec.structs.replace(state.growth, newest=None)

@@ -47,11 +47,11 @@ def begun(growth: Growth, at: int, window: Window) -> Growth:
     return replace(growth, base=total(growth, at, window))
 
 
-def fitted(growth: Growth, window: int | None) -> Growth:
+def fitted(growth: Growth, newest: int | None) -> Growth:
     """From a fit on all rows on, whatever came of it.
 
     Args:
         growth: What it was.
-        window: Event time at which a fit on the window follows, None for none.
+        newest: Event time at which a fit on the newest rows follows, None for none.
     """
-    return replace(growth, base=wanted(growth), ready=None, window=window)
+    return replace(growth, base=wanted(growth), ready=None, newest=newest)

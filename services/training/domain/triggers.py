@@ -9,6 +9,7 @@ import msgspec
 from schemas.artefact import Quarantine
 from schemas.messages import Cause
 from services.training.domain.rows import BEGINNING
+from services.training.domain.selection import Selection
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -45,14 +46,14 @@ class Growth(msgspec.Struct, frozen=True):
         rows: Labelled rows up to there.
         base: Labelled rows at the last fit on all, 0 before the first.
         ready: Order at which they had grown enough, None before that.
-        window: Event time at which the fit on the window follows the one on all, None while none is to follow.
+        newest: Event time at which the fit on the newest rows follows the one on all, None while none is to follow.
     """
 
     counted: int = BEGINNING
     rows: int = 0
     base: int = 0
     ready: int | None = None
-    window: int | None = None
+    newest: int | None = None
 
 
 class State(msgspec.Struct):
@@ -101,7 +102,7 @@ class Trigger:
         since: Least label time of the rows that it wants.
         urgent: It does not rest after other fits.
         story: What is told when its fit begins; empty for nothing.
-        whole: It wants all labelled rows, not the newest ones alone.
+        rows: Which rows it wants; None for `training.window`.
         beside: It is made at the time of another fit.
         recall: Member that is to come back, so that no fit is needed; None for a fit.
         asks: No fit is needed where a member knows the rows since `since`.
@@ -112,7 +113,7 @@ class Trigger:
     since: int = BEGINNING
     urgent: bool = False
     story: str = ""
-    whole: bool = False
+    rows: Selection | None = None
     beside: bool = False
     recall: int | None = None
     asks: bool = False

@@ -9,7 +9,7 @@
 
 Each of these fits has one follow-up, on the rows since the probable start, when four times `drift.settle` of them are
 labelled. Besides, where the pool has several seats, growth of the labelled rows makes fits: on all of them, and on the
-window.
+newest `drift.settle`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from schemas.messages import Cause, DriftEpisode
 from services.training.domain.growth import wanted as grown_to
 from services.training.domain.quarantine import epoch_ms
 from services.training.domain.rows import BEGINNING
+from services.training.domain.selection import ALL, Selection
 from services.training.domain.triggers import Retry, State, Trigger
 from services.training.domain.window import Window
 
@@ -101,12 +102,13 @@ class Turns:
                 yield Need(Cause(kind="drift", id=name), FOLLOW_UP * self.settle, since, known)
 
     def _growth(self, state: State) -> Iterator[Trigger]:
-        """The fit on all rows, and behind it the one on the window."""
+        """The fit on all rows, and behind it the one on the newest."""
         growth, name = state.growth, f"{self.pipeline}/growth"
-        if growth.window is not None:
-            yield Trigger(Cause(kind="growth", id=f"{name}/{growth.base}/window"), growth.window, beside=True)
+        if growth.newest is not None:
+            cause = Cause(kind="growth", id=f"{name}/{growth.base}/newest")
+            yield Trigger(cause, growth.newest, rows=Selection(newest=self.settle), beside=True)
         elif growth.ready is not None:
-            yield Trigger(Cause(kind="growth", id=f"{name}/{grown_to(growth)}/all"), growth.ready, whole=True)
+            yield Trigger(Cause(kind="growth", id=f"{name}/{grown_to(growth)}/all"), growth.ready, rows=ALL)
 
     def _of(self, episode: DriftEpisode) -> Iterator[Need]:
         cause, known = Cause(kind="drift", id=episode.id), epoch_ms(episode.detected_at)

@@ -1,4 +1,4 @@
-"""Fits because the labelled rows grew: on all of them, and beside it on the window."""
+"""Fits because the labelled rows grew: on all of them, and beside it on the newest."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_growth_by_a_third_makes_a_fit_on_all_rows_however_they_come() -> None:
         found.append([(each.cause.id, each.rows, each.digest) for each in loop.members()])
     assert found[0] == found[1] == found[2]
     grown = [name for name, *_ in found[0] if name.startswith("shop/growth")]
-    assert grown[:2] == ["shop/growth/260/all", "shop/growth/338/all"]
+    assert grown[:3] == ["shop/growth/260/all", "shop/growth/260/newest", "shop/growth/338/all"]
     assert [rows for name, rows, _ in found[0] if name == "shop/growth/572/all"] == [572]
-    assert [rows for name, rows, _ in found[0] if name == "shop/growth/572/window"] == [400]
+    assert [rows for name, rows, _ in found[0] if name == "shop/growth/572/newest"] == [100]
