@@ -12,12 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from schemas.pooling import IDENTITY, Calibrator, Floats, Task, straightened
-from services.training.domain.calibrators import LEAST, WIDEST, Linear
+from services.training.domain.calibrators import LEAST, MEMORY, WIDEST, Linear
 
-LEVEL_MEMORY = 0.998
-"""Part of what is known of a level that the next row leaves: a label says less than a value does."""
-LEVEL_PRIOR = 0.02
-"""Variance of a level at the beginning: neighbours often have one label, and few rows must not move a newcomer far."""
+LEVEL_PRIOR = 0.001
+"""Variance of a level at the beginning: neighbours often have one label, and a run of one class is no change of level."""
 
 
 class Line(Protocol):
@@ -76,7 +74,7 @@ def levelled(task: Task, levels: Sequence[Level], told: Floats, labels: Floats) 
         p = _chances(values + added)
         kept = variance / (1.0 + np.maximum(p * (1.0 - p), LEAST) * variance)
         added = added + kept * (hit - p)
-        variance = np.minimum(kept / LEVEL_MEMORY, WIDEST)
+        variance = np.minimum(kept / MEMORY, WIDEST)
     for each, level, left in zip(levels, added, variance, strict=True):
         each.added, each.variance = level, left
     return straightened(task, told, lines)
