@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from headrace.following import whole
 from headrace.loop import Loop
 from headrace.report import examples
 from headrace.simulate import assemble
 from runtime.memory import MemoryLog
+from runtime.model import fetch
 from runtime.signing import keys_in_memory
 from runtime.store import Store
 from schemas import cloudevents
@@ -66,13 +68,14 @@ class World:
     def play(self, fits: str = "1000 per 1d", turn: int = 25) -> Played:
         """Run it, `turn` rows between two rounds of the services."""
         spec = parse(SPEC.replace("FITS", fits))
-        loop = assemble(spec, Store("memory://", keys_in_memory()), 2)
+        store = Store("memory://", keys_in_memory())
+        loop = assemble(spec, store, 2)
         for row in range(len(self.x)):
             self._say(loop, row)
             if row % turn == turn - 1:
                 loop.settle()
         loop.settle()
-        return Played(spec, loop.log, len(self.x))
+        return Played(spec, loop.log, len(self.x), store)
 
     def _say(self, loop: Loop, row: int) -> None:
         at = rfc3339(moment(START + row * STEP))
@@ -91,6 +94,13 @@ class Played:
     spec: Pipeline
     log: MemoryLog
     rows: int
+    store: Store
+
+    def answers(self, version: int, x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+        """What a member says of rows."""
+        (member,) = [each for each in self.members() if each.version == version]
+        batch = pa.RecordBatch.from_pydict({"x": x, "y": y})
+        return fetch(self.store, member, self.spec.feature_types).score(batch) >= 0.5
 
     def right(self, truth: npt.NDArray[np.bool_]) -> Floats:
         """Whether each row's prediction was the truth; NaN where there was none."""

@@ -15,7 +15,7 @@ from schemas.pooling import IDENTITY, Calibrator, Floats, Task, straightened
 from services.training.domain.calibrators import LEAST, MEMORY, WIDEST, Linear
 
 LEVEL_PRIOR = 0.001
-"""Variance of a level at the beginning: neighbours often have one label, and a run of one class is no change of level."""
+"""Variance of a level at the beginning: neighbours often have one label, and a run of one class is no new level."""
 
 
 class Line(Protocol):

@@ -242,9 +242,9 @@ def chances(told: Floats) -> Floats:
 
 def test_members_of_several_classes_get_the_level_of_each() -> None:
     rng = np.random.default_rng(10)
-    told = rng.normal(size=(6_000, 2, 3))
+    told = rng.normal(size=(20_000, 2, 3))
     truth = np.exp(told[:, 0] + [1.0, 0.0, -1.0])
-    labels = (rng.random((6_000, 1)) > np.cumsum(truth / truth.sum(axis=1, keepdims=True), axis=1)).sum(axis=1)
+    labels = (rng.random((20_000, 1)) > np.cumsum(truth / truth.sum(axis=1, keepdims=True), axis=1)).sum(axis=1)
     raised = np.exp(told)
     blend = pool("multiclass", (1, 2))
     blend.fold(message([1, 2], raised / raised.sum(axis=2, keepdims=True), labels.astype(float)))
@@ -254,7 +254,7 @@ def test_members_of_several_classes_get_the_level_of_each() -> None:
 
 @pytest.mark.parametrize("level", [-1.0, 0.0, 1.5])
 def test_a_member_of_two_classes_gets_the_level_of_its_labels(level: float) -> None:
-    told, labels = logits(5_000, level, 6)
+    told, labels = logits(20_000, level, 6)
     blend = pool("binary", (1,))
     blend.fold(message([1], chances(told), labels))
     ((factor, found),) = [each.parameters for each in said(blend).lines]
