@@ -34,10 +34,15 @@ from headrace.rows import messages
 from headrace.simulate import assemble, run
 from runtime.store import Store
 from schemas import batch as b
+from services.training.domain.blend import Blend
+from services.training.domain.judged import Judged, Members
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TURN = 2 * learners.STEP
 """Messages, events and labels, between two rounds of our services: they lag as far behind as the others."""
+
+FOLDED, BATCH, SEATS = 50_000, 500, 6
+"""Labels of the fold by itself, of a message, and members of the pool."""
 
 ONLINE = {"model": {"online": "hoeffding_adaptive_tree"}}
 OURS: dict[str, dict[str, Any]] = {
@@ -67,6 +72,7 @@ def main() -> None:
     for stream in STREAMS:
         if given.stream is None or stream.name in given.stream:
             result |= measure(stream, given.data, given.policy, lambda text: console.print(text, style="dim"))
+    result["labels_per_core_second"] = folded()
     print(json.dumps(result) if given.json else "\n".join(f"{key}: {value}" for key, value in result.items()))
 
 
@@ -114,6 +120,24 @@ def ours(stream: Stream, frame: pl.DataFrame, policy: Mapping[str, Any]) -> lear
     predictions = np.full(frame.height, np.nan)
     predictions[rows] = _answers(stream, told["_prediction"].to_numpy())
     return learners.Outcome(predictions, len(members(loop.log)), _fit_seconds(loop.metrics), seconds)
+
+
+def folded() -> float:
+    """Labels per second of CPU time that move the weights of a pool of two classes, every seat taken."""
+    random, members = np.random.default_rng(1), np.arange(1, SEATS + 1)
+    blend = Blend("binary")
+    for each in members.tolist():
+        blend.add(each)
+    batches = [_judged(random, members) for _ in range(FOLDED // BATCH)]
+    begun = time.process_time()
+    for batch in batches:
+        blend.fold(batch)
+    return FOLDED / (time.process_time() - begun)
+
+
+def _judged(random: np.random.Generator, members: Members) -> Judged:
+    outputs, labels = random.random(BATCH * SEATS), random.integers(0, 2, BATCH).astype(np.float64)
+    return Judged(np.arange(BATCH + 1) * SEATS, np.tile(members, BATCH), outputs, labels)
 
 
 def _answers(stream: Stream, outputs: Floats) -> Floats:
