@@ -7,7 +7,7 @@ same weights, bit by bit.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Blend:
         """A member leaves; the others keep their proportions."""
         place = self.members.index(member)
         del self.members[place]
-        del self._lines[place : place + 1]
+        del self._lines[place]
         self._logs, self._labels = np.delete(self._logs, place), np.delete(self._labels, place)
         self._logs -= np.logaddexp.reduce(self._logs) if self.members else 0.0
         self._apart, self._together = _closed(self._apart, place), _closed(self._together, place)
@@ -155,11 +155,11 @@ class Blend:
         lines = [self._lines[place] for place in awake]
         if self._task == "regression":
             labels = np.clip(labels, -LARGEST, LARGEST)
-            linear, values = [each for each in lines if isinstance(each, Linear)], told[:, :, 0]
+            linear, values = cast("list[Linear]", lines), told[:, :, 0]
             path, weights, made, labels, self._variance = squared(weights, self._variance, values, labels, linear)
             told = made[:, :, None]
         else:
-            told = levelled(self._task, [each for each in lines if isinstance(each, Level)], told, labels)
+            told = levelled(self._task, cast("list[Level]", lines), told, labels)
             path, weights = followed(weights, likelihoods(self._task, told, labels))
         self._logs[awake] = joint + np.log(weights)
         return path, told, labels

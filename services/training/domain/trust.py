@@ -58,12 +58,10 @@ def followed(weights: list[float], factors: Floats) -> tuple[Floats, list[float]
         weights: In front of the first row.
         factors: Likelihoods, some of each row 1.
     """
-    path, even = [], SHARE / len(weights)
+    path = []
     for row in factors.tolist():
         path.append(weights)
-        moved = [a * b for a, b in zip(weights, row, strict=True)]
-        kept = (1.0 - SHARE) / sum(moved)
-        weights = [each * kept + even for each in moved]
+        weights = _shared([a * b for a, b in zip(weights, row, strict=True)])
     return np.array(path), weights
 
 
@@ -106,6 +104,10 @@ def squared(
 def _nearer(weights: list[float], squares: list[float], power: float) -> list[float]:
     """The weights behind a row, from the members' squared errors."""
     least = min(squares)
-    moved = [a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)]
-    kept, even = (1.0 - SHARE) / sum(moved), SHARE / len(weights)
+    return _shared([a * math.exp(power * (b - least)) for a, b in zip(weights, squares, strict=True)])
+
+
+def _shared(moved: list[float]) -> list[float]:
+    """Weights that sum to 1 again, a fixed share of them spread evenly."""
+    kept, even = (1.0 - SHARE) / sum(moved), SHARE / len(moved)
     return [each * kept + even for each in moved]
