@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.bins import Family, Kind, Stream
+from services.drift.domain.counts_detector import PRIOR
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,8 +20,6 @@ Cause = Literal["", "unit", "swap", "stuck", "nulls", "missing", "unknown", "lat
 """What bad data is: nothing for other kinds."""
 
 MOST_STREAMS, MOST_HISTORY = 5, 120
-PRIOR = 0.5
-"""Rows that a bin has besides those that were counted."""
 CLEARLY = 3.0
 """Standard deviations by which a bin has moved besides chance."""
 FLOOR = -12.0
