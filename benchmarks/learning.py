@@ -34,6 +34,7 @@ from headrace.rows import messages
 from headrace.simulate import assemble, run
 from runtime.store import Store
 from schemas import batch as b
+from schemas.spec import StrategySpec
 from services.training.domain.blend import Blend
 from services.training.domain.judged import Judged, Members
 
@@ -41,8 +42,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 TURN = 2 * learners.STEP
 """Messages, events and labels, between two rounds of our services: they lag as far behind as the others."""
 
-FOLDED, BATCH, SEATS = 50_000, 500, 6
-"""Labels of the fold by itself, of a message, and members of the pool."""
+FOLDED, BATCH, SEATS = 50_000, 500, StrategySpec().members
+"""Labels of the fold by itself, of a message, and members of a pool that is full."""
 
 ONLINE = {"model": {"online": "hoeffding_adaptive_tree"}}
 OURS: dict[str, dict[str, Any]] = {

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from schemas import cloudevents
 from schemas.messages import PipelineAnnounced
 from schemas.pipeline import Pipeline, parse, template
 from schemas.topics import TOPICS, physical
+from tests.polling import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,11 +43,8 @@ def delete(kafka: str, name: str) -> None:
     admin = kafka_clients.admin(kafka)
     admin.delete_topics([name])
     admin.close()
-    deadline = time.monotonic() + 20
     with topic_admin(kafka) as topics:
-        while topics.existing([name]) and time.monotonic() < deadline:
-            pass
-        assert not topics.existing([name])
+        assert eventually(lambda: not topics.existing([name]), 20)
 
 
 def announced(kafka: str, unique: str) -> list[PipelineAnnounced]:
