@@ -82,7 +82,7 @@ def measure(stream: Stream, folder: Path, wanted: list[str] | None, say: Callabl
     frame = stream.read(folder)
     result: Result = {}
     for name in wanted or [*OURS, *learners.POLICIES]:
-        if name in OURS and (stream.windows or not OURS[name].get("windows")):
+        if name in OURS and stream.takes(OURS[name]):
             result |= _told(stream, name, frame, ours(stream, frame, OURS[name]))
         elif name in learners.POLICIES:
             result |= _told(stream, name, frame, learners.POLICIES[name](stream.rows(frame)))

@@ -56,6 +56,11 @@ class Stream:
         """What is compared: higher accuracy or lower RMSE is better."""
         return "rmse" if self.task == "regression" else "accuracy"
 
+    def takes(self, policy: Mapping[str, Any]) -> bool:
+        """Whether a policy is for this stream: an online member is for classes, windows are over its labels."""
+        online = policy.get("model", NOTHING).get("online")
+        return not (online and self.task == "regression") and not (policy.get("windows") and not self.windows)
+
     def read(self, folder: Path) -> pl.DataFrame:
         """The file, texts that are numbers as numbers."""
         frame = pl.read_csv(folder / f"{self.name}.csv.gz").drop(self.left_out)
