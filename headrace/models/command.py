@@ -105,37 +105,57 @@ def diff(
 
 
 def verify(
-    version: VersionArgument,
+    versions: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[VERSION]...", help="Versions of models, as in the list; all without one.", min=1),
+    ] = None,
     pipeline: PipelineOption = PIPELINE,
     brokers: BrokersOption = BROKERS,
     refit: Annotated[bool, typer.Option("--refit/--no-refit", help="Whether to make the fit again, too.")] = True,
     *,
     json: JsonOption = False,
 ) -> None:
-    """Verify a model: signature and files, the rows that it was fitted on, and the fit, which is made again.
+    """Verify models: signature and files, the rows that each was fitted on, and the fit, which is made again.
 
     Rows come from the archive and the log. On the libraries of then the model comes out the same; elsewhere the library
-    that differs is named. Exit code 1 when something does not hold; everything that does not is named. With --json one
-    object per check. HEADRACE_ARTEFACTS and HEADRACE_TRUSTED_KEYS say where models lie and whose are genuine.
+    that differs is named. Exit code 1 when something does not hold; everything that does not is named: without VERSION
+    also what no trusted key signed on models. With --json one object per check. HEADRACE_ARTEFACTS and
+    HEADRACE_TRUSTED_KEYS say where models lie and whose are genuine.
 
     For example:
+
+      headrace verify
 
       headrace verify 3
 
       headrace verify 3 --no-refit --json
     """
-    output, broken = Output(machine=json), list[str]()
+    output, broken = Output(machine=json), dict[str, list[str]]()
     with _opened(pipeline, brokers) as (store, known, log):
-        for check in Verification(_wanted(version, known), store, log, refit).run():
-            _tell(check, output)
-            broken += [] if check.holds else [check.what]
+        members = [_wanted(each, known) for each in versions] if versions else _all(known, broken)
+        for member in members:
+            output.say(pages.headed(member))
+            for check in Verification(member, store, log, refit).run():
+                _tell(member, check, output)
+                if not check.holds:
+                    broken.setdefault(f"version {member.version}", []).append(check.what)
     if broken:
-        raise RunFailed(f"version {version} is not what it should be: {', '.join(broken)}")
-    output.say(f"version {version} is genuine" + (", and was made again from its rows" if refit else ""))
+        said = "; ".join(f"{what} is not what it should be: {', '.join(parts)}" for what, parts in broken.items())
+        raise RunFailed(said)
+    output.say(pages.genuine(members, refit=refit))
 
 
-def _tell(check: Check, output: Output) -> None:
-    output.give({"check": check.what, "holds": check.holds, "text": check.text})
+def _all(known: Models, broken: dict[str, list[str]]) -> list[Member]:
+    """Every model that is announced; what nobody believes is broken: whose announcement it wrote over, nobody knows."""
+    if known.refused:
+        broken["the topic models"] = list(known.refused)
+    elif not known.members:
+        raise RunFailed("no model is announced yet")
+    return list(known.members.values())
+
+
+def _tell(member: Member, check: Check, output: Output) -> None:
+    output.give({"version": member.version, "check": check.what, "holds": check.holds, "text": check.text})
     output.say(pages.checked(check))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -112,3 +112,16 @@ def checked(check: Check) -> RenderableType:
     """What a check found, on one line."""
     mark = Text("holds   ", style="green") if check.holds else Text("BROKEN  ", style="bold red")
     return Text.assemble(mark, Text(f"{check.what:<16}", style="bold"), check.text)
+
+
+def headed(member: Member) -> RenderableType:
+    """Which model the checks that follow are about, on one line."""
+    return Text(f"version {member.version}, in {member.uri}", style="bold")
+
+
+def genuine(members: Sequence[Member], *, refit: bool) -> str:
+    """The verdict on models of which everything holds."""
+    one = len(members) == 1
+    which = f"version {members[0].version} is" if one else f"all {len(members)} versions are"
+    again = f", and {'was' if one else 'were'} made again from {'its' if one else 'their'} rows" if refit else ""
+    return f"{which} genuine{again}"

@@ -11,7 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from headrace.cli import run
+from headrace.demo.command import PIPELINE
+from headrace.demo.home import Home
 from headrace.demo.story import HELD, NAMED, SHIFT, TITLES
+from headrace.local_kafka import LocalKafka
+from headrace.plans import TRUSTED
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,8 +46,10 @@ def descendants_until_the_end(process: "subprocess.Popen[bytes]", seconds: float
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_the_demo_tells_four_changes_apart_and_says_so_as_json(tmp_path: Path) -> None:
+@pytest.mark.timeout(420)
+def test_the_demo_tells_four_changes_apart_and_each_of_its_models_is_made_again_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with (tmp_path / "out").open("w+") as out, (tmp_path / "err").open("w+") as err:
         process = subprocess.Popen(
             [sys.executable, "-c", "from headrace.cli import main; main()", "demo", "--json"],
@@ -72,3 +79,17 @@ def test_the_demo_tells_four_changes_apart_and_says_so_as_json(tmp_path: Path) -
         "serving",
         "training",
     ]
+    _verify(Home(tmp_path / ".headrace" / "demo"), monkeypatch, capsys)
+
+
+def _verify(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HEADRACE_ARTEFACTS", home.artefacts)
+    monkeypatch.setenv("HEADRACE_TRUSTED_KEYS", str(home.keys / TRUSTED))
+    with LocalKafka(home.kafka) as kafka:
+        code = run(["verify", "-p", str(PIPELINE), "--brokers", kafka.address, "--json"])
+    checks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each for each in checks if not each["holds"]] == []
+    assert code == 0
+    again = {each["version"] for each in checks if each["check"] == "fit"}
+    assert again == set(range(1, len(again) + 1))
+    assert len(again) >= 3

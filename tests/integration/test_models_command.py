@@ -28,6 +28,7 @@ from tests.unit.services.training.loop import SPEC
 class Rig:
     arguments: list[str]
     model: Path
+    segment: Path
 
     def run(self, *words: str, code: int = 0) -> None:
         assert run([*words, *self.arguments]) == code
@@ -50,7 +51,8 @@ def rig(kafka: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HEADRACE_ARTEFACTS", loop.store.url)
     monkeypatch.setenv("HEADRACE_TRUSTED_KEYS", str(tmp_path / "keys" / TRUSTED))
     model = tmp_path / "store" / loop.members()[1].uri / MODEL
-    return Rig(["-p", str(path), "--brokers", kafka], model)
+    segment = tmp_path / "store" / loop.store.names("archive")[0]
+    return Rig(["-p", str(path), "--brokers", kafka], model, segment)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -67,10 +69,14 @@ def test_models_are_listed_shown_compared_and_verified(rig: Rig, capsys: pytest.
     rig.run("models", "diff", "1", "2", "--json")
     assert {"what": "version", "left": 1, "right": 2} in lines(capsys)
     rig.run("verify", "2", "--json")
-    assert [(each["check"], each["holds"]) for each in lines(capsys)] == [(name, True) for name in EVERYTHING]
+    assert [(each["version"], each["check"], each["holds"]) for each in lines(capsys)] == [
+        (2, name, True) for name in EVERYTHING
+    ]
 
     rig.run("verify", "2")
     assert "version 2 is genuine, and was made again from its rows" in capsys.readouterr().out
+    rig.run("verify", "1", "2", "--no-refit")
+    assert "all 2 versions are genuine\n" in capsys.readouterr().out
     rig.run("models", "list")
     rig.run("models", "show", "1")
     rig.run("models", "diff", "1", "1")
@@ -81,6 +87,12 @@ def test_models_are_listed_shown_compared_and_verified(rig: Rig, capsys: pytest.
     rig.model.write_bytes(rig.model.read_bytes()[:-1])
     rig.run("verify", "2", "--no-refit", code=1)
     assert "version 2 is not what it should be: model.skops" in capsys.readouterr().err
+    rig.segment.write_bytes(rig.segment.read_bytes()[:-1])
+    rig.run("verify", code=1)
+    told = capsys.readouterr()
+    assert rig.segment.name in told.out
+    assert "version 1 is not what it should be: dataset; version 2 is not what it should be: model.skops" in told.err
+    assert "the topic models is not what it should be: offset" in told.err, "what nobody signed is there, too"
     rig.run("models", "show", "9", code=1)
     assert "version 9 is not announced; there are: 1, 2" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import skops.io
 from sklearn.preprocessing import FunctionTransformer
 
 from runtime.artefact import ModelRefused
-from runtime.bundle import sign_files
+from runtime.bundle import SIGNATURE, sign_files
 from runtime.model import OUTPUT, fetch, load
 from runtime.store import Store
 from schemas import batch as b
@@ -111,6 +111,30 @@ def test_a_manifest_that_is_none_is_refused() -> None:
     forged = member.model_copy(update={"uri": "models/x", "manifest_sha256": sha256(b"{}")})
     with pytest.raises(ModelRefused, match="is not a manifest"):
         fetch(store, forged, spec().feature_types)
+
+
+class Noting(Store):
+    """Remembers which files were read."""
+
+    def __init__(self) -> None:
+        super().__init__("memory://")
+        self.asked: set[str] = set()
+
+    def get(self, path: str, limit: int = 1 << 30) -> bytes:
+        self.asked.add(path.rpartition("/")[2])
+        return super().get(path, limit)
+
+
+def test_another_form_of_the_model_beside_it_is_neither_refused_nor_read() -> None:
+    store, pipeline = Noting(), spec()
+    member = artefact(store, pipeline, others={"model.onnx": b"for readers that know it"})
+    manifest = Manifest.model_validate_json(store.get(f"{member.uri}/{MANIFEST}"))
+    assert {MODEL, "model.onnx"} <= manifest.files.keys()
+    assert (member.format, member.sha256) == ("skops", manifest.files[MODEL].sha256)
+    warmup = b.decode(store.get(f"{member.uri}/{WARMUP}"))
+    model = fetch(store, member, pipeline.feature_types)
+    np.testing.assert_array_equal(model.score(warmup), warmup.column(OUTPUT).to_numpy())
+    assert store.asked == {SIGNATURE, MANIFEST, MODEL, WARMUP}
 
 
 # --- encoding ---------------------------------------------------------------------------------
