@@ -136,7 +136,7 @@ class Carrying:
         if pool is not None and pool.cause is not None and pool.cause.id == trigger.cause.id:
             self._ending.finish(trigger, RECALLED, known)
             return []
-        if trigger.cause.kind == "first" and known.announced.members:
+        if trigger.cause.kind == "first" and pool is not None:
             self._ending.finish(trigger, "not needed", known)
             return []
         return None
@@ -186,7 +186,7 @@ class Carrying:
         return self._saying.decision(trigger, "suppressed", "no fit", reason, at)
 
     def _fit(self, trigger: Trigger, taken: Taken, at: int, known: Knowledge) -> Steps:
-        version = max(known.announced.members, default=0) + 1
+        version = known.next_version
         try:
             made = self._fitter.fit(trigger.cause.id, taken.rows, at, version, known.announced)
         except Pending:

@@ -42,8 +42,9 @@ class Composing:
         """
         before, pane, strategy = known.announced.pool, self._spec.drift.pane, self._spec.strategy
         known.announced.members[member.version] = member
+        known.state.member = max(known.state.member, member.version)
         if before is None:
-            self._follow(pool_of(member, 1, at, pane, known.state.epoch, strategy.name), known)
+            self._follow(pool_of(member, known.state.pool + 1, at, pane, known.state.epoch, strategy.name), known)
             return Seat(taken=True), self.said(known, at)
         watch: dict[str, object] = {}
         if strategy.members == 1 or watched(before, start, known.episodes.opened.values(), pane):
@@ -97,7 +98,8 @@ class Composing:
             return []
         pool = before
         for version in sorted(each for each, why in known.state.left.items() if why == WAITS):
-            _, pool = self._seat(version, pool, known.announced.members[version].cause, known)
+            if (member := known.announced.members.get(version)) is not None:  # who signed it may be trusted no more
+                _, pool = self._seat(version, pool, member.cause, known)
         return [] if pool is before else self.said(known, at)
 
     def _seat(self, version: int, pool: Pool, cause: Cause, known: Knowledge, **watch: object) -> tuple[Seat, Pool]:
@@ -140,6 +142,6 @@ class Composing:
             state.left |= {each: EVICTED for each in before.members if each not in pool.members}
         for each in pool.members:
             state.left.pop(each, None)
-        known.announced.pool = pool
+        known.announced.pool, state.pool = pool, pool.version
         known.weighing.agree(pool)
         return pool

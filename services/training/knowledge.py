@@ -19,7 +19,7 @@ from schemas.pipeline import Pipeline
 from services.training.archive import Archive
 from services.training.datasets import MEMORY, Datasets
 from services.training.domain import growth
-from services.training.domain.rows import KEPT
+from services.training.domain.rows import BEGINNING, KEPT
 from services.training.domain.selection import selected
 from services.training.domain.triggers import State
 from services.training.domain.turns import FOLLOW_UP
@@ -96,6 +96,7 @@ class Knowledge:
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
         self.hear_judge()
+        self._doubt()
         if self.state.log != self.archive.segments.log:
             self.state.log, self.state.archived = self.archive.segments.log, {}
         given, kind = newest(log, self._keys, self._metrics), self._spec.model.online
@@ -108,6 +109,21 @@ class Knowledge:
             place = Place("examples", partition)
             positions[place] = self._begin(log, place)
         return positions
+
+    def _doubt(self) -> None:
+        """Where the pool is not believed any more, for a key was removed, a first fit is due again, at once."""
+        pool, members, state = self.announced.pool, self.announced.members, self.state
+        if state.pool and (pool is None or not members.keys() >= set(pool.members)):
+            logger.warning("pool_not_believed", extra={"pool": state.pool})
+            self.announced.pool, state.lost, state.fits = None, state.pool, []
+            state.lost_at = BEGINNING if self.window.judged is None else self.window.judged - 1
+        elif pool is not None:  # history gives one, too
+            state.member, state.pool = max(state.member, *members), max(state.pool, pool.version)
+
+    @property
+    def next_version(self) -> int:
+        """Version of the next member: versions of members whom nobody believes any more are not used again."""
+        return max(self.state.member, *self.announced.members, 0) + 1
 
     def _begin(self, log: LogReader, place: Place) -> int:
         """From where a partition of `examples` is read: remembered, not archived, or not folded."""

@@ -1,4 +1,4 @@
-"""A real stream through the real system, with an online member and with kills, and its log and its models made again."""
+"""A real stream through the real system, with an online member and with kills; its log and its models made again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from schemas import batch as b
 from schemas.beside import ONLINE
 from schemas.cloudevents import decode
 from schemas.messages import Decision
-from schemas.pooling import Weights
 from tests.e2e.running import Running, running, until
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +49,8 @@ def test_every_event_has_one_prediction_and_log_and_models_are_made_again_the_sa
     pipeline = tmp_path / "pipeline.yaml"
     pipeline.write_text((ROOT / "tests/data/elec2.yaml").read_text("utf-8").replace("model:\n", MODEL))
     with running(tmp_path, pipeline) as system:
-        _send_and_kill(system)
+        keys = Keys.of(public_keys(tmp_path / "keys" / TRUSTED))
+        before = _send_and_kill(system, keys)
         until(f"{ROWS} examples", lambda: report(system.log).examples >= ROWS, 120, system.problems)
         told = report(system.log)
         predicted = Counter(decode(each.value or b"").id for each in predictions(system.log))
@@ -62,7 +62,7 @@ def test_every_event_has_one_prediction_and_log_and_models_are_made_again_the_sa
         system.stop()
         findings = list(read_again(system.log, system.spec))
         skew = examine(system.log, system.spec, Range(), Output(machine=True))
-        steps, beside, learnt = _steps(system), _beside(system), _learnt(system, tmp_path)
+        steps, beside, learnt = _steps(system), _beside(system), _learnt(system, keys)
         verified = _verify(system, pipeline, tmp_path, monkeypatch)
     print(f"prequential accuracy {told.accuracy:.4f} over {told.judged} rows, {len(told.members)} models")
     print(f"the online member answered {sum(beside)} rows, and learnt {learnt[-1]}")
@@ -71,20 +71,30 @@ def test_every_event_has_one_prediction_and_log_and_models_are_made_again_the_sa
     assert "announced" in steps
     assert "skewed" not in steps
     assert verified == 0
-    _goes_on_from_the_newest_snapshot(system, beside, learnt)
+    _goes_on_from_the_newest_snapshot(system, beside, learnt, before)
 
 
-def _send_and_kill(system: Running) -> None:
+def _send_and_kill(system: Running, keys: Keys) -> int:
+    """Send everything; how much the online member had learnt when training was killed."""
     options = Options.of(start="1996-05-07T00:00:00Z", every="30m", delay="48rows")
     inputs = messages(read(FILE), system.spec, options)
     system.send(islice(inputs, FIRST), RATE)
     until("the first pool", lambda: "swapped" in _steps(system), 60, system.problems)
+    until("a snapshot", lambda: bool(_learnt(system, keys)), 60, system.problems)
     feeder = threading.Thread(target=system.send, args=(inputs, RATE))
     feeder.start()
-    for name, rows in KILLS.items():
-        until(f"{rows} predictions", lambda: count(system.log, "predictions") >= rows, 120, system.problems)  # noqa: B023
-        system.services.kill(name)
+    learnt = _kill(system, "training", keys)
+    _kill(system, "serving", keys)
     feeder.join()
+    return learnt
+
+
+def _kill(system: Running, name: str, keys: Keys) -> int:
+    rows = KILLS[name]
+    until(f"{rows} predictions", lambda: count(system.log, "predictions") >= rows, 120, system.problems)
+    learnt = _learnt(system, keys)[-1]
+    system.services.kill(name)
+    return learnt
 
 
 def _steps(system: Running) -> set[str]:
@@ -94,18 +104,18 @@ def _steps(system: Running) -> set[str]:
 
 def _beside(system: Running) -> list[bool]:
     """Whether the online member answered, row by row in the order of the stream."""
-    found = []
-    for _, message in whole(system.log, "scored"):
-        batch = b.decode(message.value)
-        names = (b.TIME, b.MEMBERS)
-        found += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
-    return [ONLINE in (members or ()) for _, members in sorted(found, key=lambda each: each[0])]
+    batches = (b.decode(message.value) for _, message in whole(system.log, "scored"))
+    rows = [
+        (time, ONLINE in (members or ()))
+        for batch in batches
+        for time, members in zip(*(batch.column(name).to_pylist() for name in (b.TIME, b.MEMBERS)), strict=True)
+    ]
+    return [beside for _, beside in sorted(rows)]
 
 
-def _learnt(system: Running, directory: Path) -> list[int]:
+def _learnt(system: Running, keys: Keys) -> list[int]:
     """How many labels the online member had learnt, checkpoint by checkpoint."""
-    keys = Keys.of(public_keys(directory / "keys" / TRUSTED))
-    checkpoints: list[Weights] = [weights_of(message, keys) for _, message in whole(system.log, "weights")]
+    checkpoints = (weights_of(message, keys) for _, message in whole(system.log, "weights"))
     return [each.online.labels for each in checkpoints if each.online is not None]
 
 
@@ -115,11 +125,9 @@ def _verify(system: Running, pipeline: Path, directory: Path, monkeypatch: pytes
     return run(["verify", "-p", str(pipeline), "--brokers", system.kafka.address])
 
 
-def _goes_on_from_the_newest_snapshot(system: Running, beside: list[bool], learnt: list[int]) -> None:
+def _goes_on_from_the_newest_snapshot(system: Running, beside: list[bool], learnt: list[int], before: int) -> None:
     assert sorted(each.split()[0] for each in system.crashes) == sorted(KILLS)
     assert not [line for line in system.said if "online_member_begins_anew" in line]
-    assert all(before <= after for before, after in pairwise(learnt)), "a snapshot was gone back to"
-    assert learnt[-1] > KILLS["training"]
-    first = beside.index(True)
-    assert first < KILLS["training"]
-    assert all(beside[first:]), f"{beside[first:].count(False)} rows went without it"
+    assert all(one <= other for one, other in pairwise(learnt)), "a snapshot was gone back to"
+    assert learnt[-1] > before
+    assert all(beside[KILLS["training"] :]), "rows went without it"

@@ -74,6 +74,10 @@ class State(msgspec.Struct):
         left: Members that have no seat in the pool: why.
         pools: Earlier compositions, newest last.
         frozen: Who froze the pool and why, empty while it is not frozen.
+        member: Version of the newest member, 0 before the first.
+        pool: Version of the newest pool, likewise.
+        lost: Version of the newest pool that nobody believes any more, 0 for none.
+        lost_at: Event time that the judge had passed then.
     """
 
     epoch: int = 0
@@ -90,6 +94,10 @@ class State(msgspec.Struct):
     left: dict[int, str] = {}
     pools: list[Before] = []
     frozen: str = ""
+    member: int = 0
+    pool: int = 0
+    lost: int = 0
+    lost_at: int = BEGINNING
 
 
 @dataclass(frozen=True, slots=True)

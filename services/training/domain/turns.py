@@ -69,11 +69,6 @@ class Turns:
     min_rows: int
     settle: int
 
-    @property
-    def first(self) -> str:
-        """Id of the cause of the first fit."""
-        return f"{self.pipeline}/first"
-
     def triggers(self, state: State, window: Window, episodes: Iterable[DriftEpisode]) -> Iterator[Trigger]:
         """The triggers that have their rows; those of operators need none."""
         yield from (wished(name, at) for name, at in state.wishes.items())
@@ -92,14 +87,18 @@ class Turns:
                 yield Trigger(need.cause, max(ready, need.known), need.since)
 
     def _needs(self, state: State, episodes: Iterable[DriftEpisode]) -> Iterator[Need]:
-        if self.first not in state.done:
-            yield Need(Cause(kind="first", id=self.first), self.min_rows)
+        if (name := self._first(state)) not in state.done:
+            yield Need(Cause(kind="first", id=name), self.min_rows, known=state.lost_at)
         for episode in episodes:
             if episode.id not in state.done:
                 yield from self._of(episode)
             elif state.done[episode.id] in TRAINED and (name := follow_up(episode.id)) not in state.done:
                 since, known = epoch_ms(episode.estimated_start), epoch_ms(episode.detected_at)
                 yield Need(Cause(kind="drift", id=name), FOLLOW_UP * self.settle, since, known)
+
+    def _first(self, state: State) -> str:
+        """Id of the cause of the first fit, which is another one where a pool was lost."""
+        return f"{self.pipeline}/first/{state.lost}" if state.lost else f"{self.pipeline}/first"
 
     def _growth(self, state: State) -> Iterator[Trigger]:
         """The fit on all rows, and behind it the one on the newest."""

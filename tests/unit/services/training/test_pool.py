@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from runtime.errors import Transient
 from runtime.online import fetch_online
 from runtime.ports import Place
+from runtime.signing import Keys
 from runtime.store import Store
 from runtime.weighed import read
 from schemas import batch as b
-from schemas.messages import Decision, Pool
+from schemas.messages import Cause, Decision, Pool
 from schemas.pooling import Weights
 from services.training.domain import growth
 from services.training.domain.blend import ENTRY
@@ -43,7 +46,7 @@ def answered(rows: pa.RecordBatch, outputs: dict[int, float]) -> pa.RecordBatch:
 
 
 def checkpoints(loop: Loop) -> list[Weights]:
-    return [read(each, loop.store.keys) for each in loop.log("weights")]
+    return [read(each, Keys(unsigned=True)) for each in loop.log("weights")]
 
 
 def shares(weights: Weights) -> dict[int, float]:
@@ -121,6 +124,53 @@ def test_a_fit_behind_the_newest_change_becomes_the_anchor_and_no_other_does() -
     anchors = {each.version: each.anchor for each in loop.pools()}
     assert anchors[max(anchors)] == follow_up.version
     assert loop.pools()[-1].reference_pane > pane
+
+
+def keys() -> Keys:
+    private = ec.generate_private_key(ec.SECP256R1())
+    return Keys.of([private.public_key()], private)
+
+
+def test_where_the_key_of_the_pool_is_trusted_no_more_a_first_model_is_made_anew(tmp_path: Path) -> None:
+    stolen, other = keys(), keys()
+    loop = Loop(spec(fits="1 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+    loop.start()
+    first_fit(loop)
+    loop.examples(labelled(300, 500))
+    loop.passes(806 * STEP)
+    loop.judged(800)
+    loop.run()
+    loop.store = Store(tmp_path.as_uri(), other)
+    for _ in range(2):
+        loop.start()
+        loop.run()
+    assert [each.version for each in loop.members()] == [1, 2]
+    assert [(each.version, each.members, each.signed_by) for each in loop.pools()] == [
+        (1, (1,), *stolen.trusted),
+        (2, (2,), *other.trusted),
+    ]
+    assert loop.members()[1].cause == Cause(kind="first", id="shop/first/1"), "the ledger tells it from the first"
+    assert loop.members()[1].rows == loop.spec.training.window, "not on the oldest rows, as the first"
+    assert checkpoints(loop)[-1].members == (2,)
+
+
+def test_a_pool_of_which_one_member_is_trusted_no_more_is_made_anew_too(tmp_path: Path) -> None:
+    stolen, other = keys(), keys()
+    both = Keys.of([*stolen.trusted.values(), *other.trusted.values()], other.private)
+    loop = Loop(spec(fits="100 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+    loop.start()
+    first_fit(loop)
+    loop.store = Store(tmp_path.as_uri(), both)
+    loop.start()
+    loop.wish("w1")
+    loop.passes(FAR)
+    loop.run()
+    assert loop.pools()[-1].members == (1, 2)
+    loop.store = Store(tmp_path.as_uri(), other)
+    loop.start()
+    loop.run()
+    assert [each.version for each in loop.members()] == [1, 2, 3]
+    assert (loop.pools()[-1].version, loop.pools()[-1].members) == (3, (3,))
 
 
 # --- weights ----------------------------------------------------------------------------------
