@@ -107,7 +107,7 @@ def diff(
 def verify(
     versions: Annotated[
         list[int] | None,
-        typer.Argument(metavar="[VERSION]...", help="Versions of models, as in the list; all without one.", min=1),
+        typer.Argument(metavar="VERSION", help="Versions of models, as in the list; all without one.", min=1),
     ] = None,
     pipeline: PipelineOption = PIPELINE,
     brokers: BrokersOption = BROKERS,
