@@ -5,8 +5,10 @@ Files are skops with a constant list of types: nothing outside of it is ever con
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -15,10 +17,11 @@ import pyarrow as pa
 import sklearn
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
 from runtime.bundle import SIGNATURE, sign_files
+from runtime.codes import answering
 from runtime.estimators import TRUSTED, UNLOADABLE, dumps, loads
 from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
@@ -60,7 +63,13 @@ class Model:
 
 def one_thread() -> None:
     """Let numerics of the calling thread use one core: others have partitions of their own, and sums keep an order."""
-    threadpool_limits(1)
+    _libraries(len(sys.modules)).limit(limits=1)
+
+
+@lru_cache(1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - another one is loaded by an import at most
+    """The numerical libraries of this process: to look for them takes as long as to load a model."""
+    return ThreadpoolController()
 
 
 # --- storing ----------------------------------------------------------------------------------
@@ -150,7 +159,7 @@ def load(files: Mapping[str, bytes], manifest: Manifest, trusted: Sequence[str] 
     """
     one_thread()
     try:
-        estimator = loads(files[MODEL], trusted)
+        estimator = answering(loads(files[MODEL], trusted))
         warmup = b.decode(files[WARMUP])
         model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)

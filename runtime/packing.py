@@ -18,7 +18,7 @@ def packed(model: Any) -> Any:
     turns = getattr(model, "_predictors", None) if type(model) in BOOSTED else None
     if not turns or not all(len(turn) == model.n_trees_per_iteration_ for turn in turns):
         return model
-    return _with(model, gathered([tree for turn in turns for tree in turn])._asdict())
+    return replaced(model, _predictors=gathered([tree for turn in turns for tree in turn])._asdict())
 
 
 def unpacked(model: Any) -> Any:
@@ -37,7 +37,7 @@ def unpacked(model: Any) -> Any:
     trees = _views(packed_trees)
     if not trees or width < 1 or len(trees) % width:
         raise ValueError("packed trees are not as many as the model says")
-    return _with(model, [trees[turn : turn + width] for turn in range(0, len(trees), width)])
+    return replaced(model, _predictors=[trees[turn : turn + width] for turn in range(0, len(trees), width)])
 
 
 def _views(trees: Boosted) -> list[TreePredictor]:
@@ -46,7 +46,8 @@ def _views(trees: Boosted) -> list[TreePredictor]:
     return [TreePredictor(own, trees.binned[some], trees.raw[some]) for own, some in zip(nodes, sets, strict=True)]
 
 
-def _with(model: Any, predictors: object) -> Any:
+def replaced(model: Any, **parts: object) -> Any:
+    """A model with other parts, which shares the others with the one that was given."""
     other = object.__new__(type(model))
-    other.__dict__.update(model.__dict__, _predictors=predictors)
+    vars(other).update(vars(model), **parts)
     return other

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from runtime.artefact import ModelRefused
 from runtime.estimators import TRUSTED, dumps, loads
-from runtime.model import load
+from runtime.model import load, one_thread
 from runtime.packing import packed, unpacked
 from schemas.artefact import MODEL, WARMUP
 from tests.unit.runtime.test_model import stored
@@ -32,6 +32,7 @@ NUMBERS = ROWS[:, 0] + (ROWS[:, 2] % 2)
 
 def boosted(classes: int = 2, seed: int = 0, *, categories: bool = True, turns: int = 4) -> Any:
     """A fit; of no classes a regression."""
+    one_thread()
     given: dict[str, Any] = {"max_iter": turns, "min_samples_leaf": 5, "random_state": seed}
     given["categorical_features"] = [2] if categories else None
     if not classes:
@@ -44,7 +45,7 @@ def answers(model: Any, rows: Any = ROWS) -> Any:
     return model.predict_proba(rows) if hasattr(model, "predict_proba") else model.predict(rows)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     classes=st.sampled_from([0, 2, 3, 4]),
     categories=st.booleans(),
