@@ -35,6 +35,7 @@ def _result(made: Fit, seconds: float, cpu_seconds: float) -> Result:
         encoding=made.encoding,
         verdict=made.verdict,
         outputs=Numbers.of(made.outputs),
+        learnt=made.learnt,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )

@@ -182,4 +182,5 @@ def _fit(result: Result, work: Work, trusted: Sequence[str]) -> Fit:
     spent = {"fit_seconds": round(result.seconds, 3), "fit_megabytes": float(result.peak_bytes >> 20)}
     estimator = loads(result.estimator, trusted)
     held_out = parts(work.rows)[1]
-    return Fit(estimator, result.encoding, work.seed, held_out, result.verdict, result.outputs.array, spent)
+    outputs = result.outputs.array
+    return Fit(estimator, result.encoding, work.seed, held_out, result.verdict, outputs, result.learnt, spent)
