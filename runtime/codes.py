@@ -52,7 +52,7 @@ def _codes(values: Matrix, known: Matrix) -> Matrix:
     return np.where(known[places] == values, places, np.nan)
 
 
-def answering(model: Any) -> Any:
+def coded(model: Any) -> Any:
     """The model with `Codes` in place of its transformers; what is made otherwise is given back as it is."""
     columns = vars(model).get("_preprocessor") if type(model) in BOOSTED else None
     if type(columns) is not ColumnTransformer:

@@ -21,10 +21,12 @@ from threadpoolctl import ThreadpoolController
 
 from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
 from runtime.bundle import SIGNATURE, sign_files
-from runtime.codes import answering
+from runtime.codes import coded
 from runtime.estimators import TRUSTED, UNLOADABLE, dumps, loads
+from runtime.joining import joined
 from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
+from runtime.trees import BOOSTED
 from schemas import batch as b
 from schemas.answers import Estimator, answer
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
@@ -159,7 +161,7 @@ def load(files: Mapping[str, bytes], manifest: Manifest, trusted: Sequence[str] 
     """
     one_thread()
     try:
-        estimator = answering(loads(files[MODEL], trusted))
+        estimator = joined(coded(loads(files[MODEL], trusted)))
         warmup = b.decode(files[WARMUP])
         model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)
@@ -214,8 +216,10 @@ def _warm_up(model: Model, warmup: pa.RecordBatch, manifest: Manifest) -> None:
     recorded = _recorded(warmup.column(OUTPUT), model.target.width)
     if digest_of(manifest, warmup, recorded) != manifest.digest:
         raise ModelRefused(f"member {model.version}: parameters and warm-up outputs do not have the announced digest")
-    outputs = model.score(warmup)
-    if not len(outputs) or not np.allclose(outputs, recorded, rtol=TOLERANCE, atol=TOLERANCE):
+    batches = [warmup.num_rows, 1] if isinstance(model.estimator, BOOSTED) else [warmup.num_rows]  # see `joining`
+    outputs = [model.score(warmup.slice(0, rows)) for rows in batches]
+    same = [np.allclose(each, recorded[: len(each)], rtol=TOLERANCE, atol=TOLERANCE) for each in outputs]
+    if not warmup.num_rows or not all(same):
         raise ModelRefused(f"member {model.version} answers the warm-up rows otherwise than when it was made")
 
 

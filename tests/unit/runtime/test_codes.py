@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from runtime.codes import Codes, answering
+from runtime.codes import Codes, coded
 from runtime.estimators import dumps, loads
 from runtime.model import fetch, load, one_thread
 from tests.unit.runtime.test_model import stored
@@ -59,7 +59,7 @@ def test_codes_are_those_of_the_transformers_that_were_fitted(
 ) -> None:
     matrix = np.asarray(rows, order=order)
     model = fitted(sorted(categories), *some(seed), regression=regression)
-    quick = answering(model)
+    quick = coded(model)
     assert type(quick._preprocessor) is Codes
     mine, theirs = transformed(quick, matrix), transformed(model, matrix)
     np.testing.assert_array_equal(mine, theirs)
@@ -71,7 +71,7 @@ def test_codes_are_those_of_the_transformers_that_were_fitted(
 
 def test_what_was_given_is_neither_changed_nor_copied_and_what_comes_back_is_not_what_is_stored() -> None:
     model = fitted([1], *some())
-    quick, before = answering(model), model._preprocessor
+    quick, before = coded(model), model._preprocessor
     assert type(before) is ColumnTransformer
     assert model._preprocessor is before
     assert quick._predictors is model._predictors
@@ -79,21 +79,21 @@ def test_what_was_given_is_neither_changed_nor_copied_and_what_comes_back_is_not
 
 
 def test_no_rows_are_no_rows() -> None:
-    quick = answering(fitted([0, 2], *some()))
+    quick = coded(fitted([0, 2], *some()))
     assert transformed(quick, np.empty((0, 4))).shape == (0, 4)
 
 
 def test_a_category_that_was_missing_in_all_rows_is_missing_for_ever() -> None:
     rows, labels = some()
     rows[:, 2] = 0.0
-    quick = answering(fitted([2], rows, labels))
+    quick = coded(fitted([2], rows, labels))
     assert np.isnan(transformed(quick, np.full((2, 4), 3.0))[:, 0]).all()
 
 
 @pytest.mark.parametrize("width", [3, 5])
 def test_rows_of_other_columns_than_those_of_the_fit_are_refused(width: int) -> None:
     with pytest.raises(ValueError, match=f"{width} features, the model was fitted on 4"):
-        transformed(answering(fitted([0], *some())), np.zeros((2, width)))
+        transformed(coded(fitted([0], *some())), np.zeros((2, width)))
 
 
 def test_what_has_no_categories_or_is_no_boosted_model_is_left_as_it_is() -> None:
@@ -101,7 +101,7 @@ def test_what_has_no_categories_or_is_no_boosted_model_is_left_as_it_is() -> Non
     boosted = fitted([], rows, labels)
     inside, linear = make_pipeline(fitted([1], rows, labels)), LogisticRegression().fit(np.nan_to_num(rows), labels)
     for model in (boosted, inside, linear, HistGradientBoostingClassifier()):
-        assert answering(model) is model
+        assert coded(model) is model
 
 
 def twice(columns: Any) -> None:
@@ -131,10 +131,10 @@ def test_transformers_that_are_made_otherwise_stay_in_place(name: str) -> None:
     """As those of another version of scikit-learn may be."""
     rows, labels = some()
     model = fitted([3], np.nan_to_num(rows), labels)
-    assert answering(model) is not model
+    assert coded(model) is not model
     columns = model._preprocessor
     SPOILT[name](columns, columns.named_transformers_["encoder"])
-    assert answering(model) is model
+    assert coded(model) is model
 
 
 def test_models_answer_with_codes_once_they_are_loaded_and_warmed_up() -> None:
