@@ -44,17 +44,20 @@ class Joined:
         Raises:
             ValueError: The rows have other features.
         """
-        count, rows = len(self.trees), len(X)
         if X.shape[1] != self.width:
             raise ValueError(f"rows have {X.shape[1]} features, the trees were fitted on {self.width}")
         others = (known_cat_bitsets, f_idx_map, n_threads)
-        if count * rows * (self.width + 1) > MOST_NUMBERS:
-            total = np.full(rows, self.start)
-            for tree in self.trees:
-                total += tree.predict(X, *others)
-            return total
+        if len(self.trees) * len(X) * (self.width + 1) <= MOST_NUMBERS:
+            return self._at_once(X, others)
+        total = np.full(len(X), self.start)
+        for tree in self.trees:
+            total += tree.predict(X, *others)
+        return total
+
+    def _at_once(self, matrix: Matrix, others: tuple[Any, ...]) -> Matrix:
+        count, rows = len(self.trees), len(matrix)
         asked = np.empty((count, rows, self.width + 1))
-        asked[:, :, :-1] = X
+        asked[:, :, :-1] = matrix
         asked[:, :, -1] = np.arange(count)[:, None]
         summands = np.full((count + 1, rows), self.start)
         summands[1:] = self.tree.predict(asked.reshape(-1, self.width + 1), *others).reshape(count, rows)
