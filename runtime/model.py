@@ -5,9 +5,10 @@ Files are skops with a constant list of types: nothing outside of it is ever con
 
 from __future__ import annotations
 
-import zipfile
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -16,13 +17,16 @@ import pyarrow as pa
 import sklearn
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-from runtime import trees
 from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
 from runtime.bundle import SIGNATURE, sign_files
+from runtime.codes import coded
+from runtime.estimators import TRUSTED, UNLOADABLE, dumps, loads
+from runtime.joining import joined
 from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
+from runtime.trees import BOOSTED
 from schemas import batch as b
 from schemas.answers import Estimator, answer
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
@@ -31,35 +35,11 @@ from schemas.messages import Member
 from schemas.spec import FeatureType
 from schemas.task import Target, shaped
 
-TRUSTED = (
-    "functools.partial",
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils.validation.check_array",
-)
-"""What skops does not trust by itself and the estimators of the list need. Never what a file says that it needs. Trees,
-which are indices, are looked at before they answer (`runtime.trees`).
-"""
-
 OUTPUT = "_output"
 """Column of the warm-up rows: what the model answered when it was made."""
 
 TOLERANCE = 1e-9
 """Other processors and batch sizes may round sums in another order, not more."""
-
-_UNLOADABLE = (
-    UntrustedTypesFoundException,
-    zipfile.BadZipFile,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ImportError,
-    NotImplementedError,
-    EOFError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +65,13 @@ class Model:
 
 def one_thread() -> None:
     """Let numerics of the calling thread use one core: others have partitions of their own, and sums keep an order."""
-    threadpool_limits(1)
+    _libraries(len(sys.modules)).limit(limits=1)
+
+
+@lru_cache(1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - another one is loaded by an import at most
+    """The numerical libraries of this process: to look for them takes as long as to load a model."""
+    return ThreadpoolController()
 
 
 # --- storing ----------------------------------------------------------------------------------
@@ -121,7 +107,7 @@ def save(
         return stored
     outputs = answer(estimator, manifest.encoding.matrix(rows), manifest.target)
     warmup = rows.append_column(OUTPUT, _column(outputs))
-    files: dict[str, bytes] = {MODEL: skops.io.dumps(estimator), WARMUP: b.encode(warmup), **others}
+    files: dict[str, bytes] = {MODEL: dumps(estimator), WARMUP: b.encode(warmup), **others}
     listed = {name: File(sha256=sha256(value), size=len(value)) for name, value in files.items()}
     files[MANIFEST] = manifest.model_copy(update={"files": listed}).model_dump_json(indent=2).encode()
     signature = sign_files(store.keys, directory.rsplit("/", 1)[-1], {name: sha256(files[name]) for name in files})
@@ -175,23 +161,16 @@ def load(files: Mapping[str, bytes], manifest: Manifest, trusted: Sequence[str] 
     """
     one_thread()
     try:
-        estimator = estimator_of(files[MODEL], trusted)
+        estimator = joined(coded(loads(files[MODEL], trusted)))
         warmup = b.decode(files[WARMUP])
         model = Model(manifest.version, manifest.encoding, estimator, manifest.target)
         _warm_up(model, warmup, manifest)
     except UntrustedTypesFoundException as error:
         unknown = untrusted(files[MODEL], trusted)
         raise ModelRefused(f"member {manifest.version} cannot be loaded: {_mend(unknown)}") from error
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise ModelRefused(f"member {manifest.version} cannot be loaded: {type(error).__name__}: {error}") from error
     return model
-
-
-def estimator_of(stored: bytes, trusted: Sequence[str] = ()) -> Estimator:
-    """The estimator in a model's file, without anything that tells whether it answers as it should."""
-    estimator = skops.io.loads(stored, trusted=[*TRUSTED, *trusted])
-    trees.check(estimator)
-    return estimator  # type: ignore[no-any-return]
 
 
 def untrusted(stored: bytes, trusted: Sequence[str] = ()) -> list[str]:
@@ -206,9 +185,9 @@ def storable(estimator: Estimator, trusted: Sequence[str] = ()) -> None:
         ModelRefused: skops cannot, or must not: the text says which types would have to be trusted.
     """
     try:
-        stored = skops.io.dumps(estimator)
+        stored = dumps(estimator)
         unknown = untrusted(stored, trusted)
-    except _UNLOADABLE as error:
+    except UNLOADABLE as error:
         raise ModelRefused(f"it cannot be stored as skops: {type(error).__name__}: {error}") from error
     if unknown:
         raise ModelRefused(_mend(unknown))
@@ -237,8 +216,10 @@ def _warm_up(model: Model, warmup: pa.RecordBatch, manifest: Manifest) -> None:
     recorded = _recorded(warmup.column(OUTPUT), model.target.width)
     if digest_of(manifest, warmup, recorded) != manifest.digest:
         raise ModelRefused(f"member {model.version}: parameters and warm-up outputs do not have the announced digest")
-    outputs = model.score(warmup)
-    if not len(outputs) or not np.allclose(outputs, recorded, rtol=TOLERANCE, atol=TOLERANCE):
+    batches = [warmup.num_rows, 1] if isinstance(model.estimator, BOOSTED) else [warmup.num_rows]  # see `joining`
+    outputs = [model.score(warmup.slice(0, rows)) for rows in batches]
+    same = [np.allclose(each, recorded[: len(each)], rtol=TOLERANCE, atol=TOLERANCE) for each in outputs]
+    if not warmup.num_rows or not all(same):
         raise ModelRefused(f"member {model.version} answers the warm-up rows otherwise than when it was made")
 
 

@@ -70,7 +70,11 @@ class Dataset(_Closed):
 
     positions: dict[int, tuple[int, int]] = Field(description="Partition of `examples`: offsets [from, to).")
     rows: int = Field(ge=1, description="Rows, the held-out ones included.")
-    held_out: int = Field(ge=0, description="Newest rows that the model was not fitted on, but checked on.")
+    held_out: int = Field(ge=0, description="Newest rows that a fit without them was checked on.")
+    held_out_learnt: bool | None = Field(
+        default=None,
+        description="Whether the model was fitted on these too once it had passed; null where nobody said.",
+    )
     label_cutoff: int = Field(description="Label time of the newest row, epoch ms.")
     digest: str = Field(pattern=SHA256, description="SHA-256 over identity, label and features of the rows.")
     quarantined: tuple[Quarantine, ...] = Field(default=(), description="Bad data that was left out.")

@@ -168,16 +168,15 @@ class Verification:
 def fitted_again(manifest: Manifest, rows: pa.RecordBatch) -> str:
     """The digest of the model that a manifest's estimator, parameters and seed make of a dataset.
 
-    Of all its rows, or, where that is another one, of those that were not held out: what rules alone has not seen them.
+    Of all its rows, or of those that were not held out, as the manifest says; of an old one, which does not, of either.
 
     Raises:
         Refused: The estimator does not take them.
     """
     older, held_out = parts(rows)
-    found = _digest(manifest, rows, held_out)
-    if found == manifest.digest or (without := _digest(manifest, older, held_out)) != manifest.digest:
-        return found
-    return without
+    chosen = {True: [rows], False: [older], None: [rows, older]}[manifest.dataset.held_out_learnt]
+    found = [_digest(manifest, each, held_out) for each in chosen]
+    return manifest.digest if manifest.digest in found else found[0]
 
 
 def _digest(manifest: Manifest, rows: pa.RecordBatch, held_out: pa.RecordBatch) -> str:

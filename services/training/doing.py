@@ -6,8 +6,8 @@ from collections.abc import Callable
 from time import monotonic, process_time
 
 import msgspec
-import skops.io
 
+from runtime.estimators import dumps
 from services.training.domain.estimators import Refused
 from services.training.domain.fitting import Fit
 from services.training.domain.work import Numbers, Result, Work, unpacked
@@ -31,10 +31,11 @@ def done(work: Work) -> Result:
 
 def _result(made: Fit, seconds: float, cpu_seconds: float) -> Result:
     return Result(
-        estimator=skops.io.dumps(made.estimator),
+        estimator=dumps(made.estimator),
         encoding=made.encoding,
         verdict=made.verdict,
         outputs=Numbers.of(made.outputs),
+        learnt=made.learnt,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )

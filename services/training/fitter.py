@@ -82,13 +82,11 @@ class Fitter:
 
     def _rival(self, announced: Announced) -> Rival:
         """Against what a fit is judged: of several members labels decide, whoever leads them."""
-        if announced.pool is None:
-            return None
         if self._spec.strategy.members > 1:
-            return "several"
-        leader = announced.members.get(announced.pool.leader)
+            return None if announced.pool is None else "several"
+        leader = None if announced.pool is None else announced.members.get(announced.pool.leader)
         ruling = None if leader is None else self._in_service(leader)
-        return None if ruling is None else ruling.score
+        return "alone" if ruling is None else ruling.score
 
     def _in_service(self, member: Member) -> Model | None:
         """The model of the leader; None where its artefact is unusable (serving has refused it then)."""

@@ -15,8 +15,8 @@ from multiprocessing import Pipe
 import msgspec
 import pyarrow as pa
 
+from runtime.estimators import loads
 from runtime.metrics import Metrics
-from runtime.model import estimator_of
 from runtime.ports import Clock
 from services.training import child
 from services.training.domain.estimators import Refused
@@ -180,6 +180,7 @@ def _fit(result: Result, work: Work, trusted: Sequence[str]) -> Fit:
     if result.encoding is None or result.verdict is None or result.outputs is None:
         raise Refused(result.refused)
     spent = {"fit_seconds": round(result.seconds, 3), "fit_megabytes": float(result.peak_bytes >> 20)}
-    estimator = estimator_of(result.estimator, trusted)
+    estimator = loads(result.estimator, trusted)
     held_out = parts(work.rows)[1]
-    return Fit(estimator, result.encoding, work.seed, held_out, result.verdict, result.outputs.array, spent)
+    outputs = result.outputs.array
+    return Fit(estimator, result.encoding, work.seed, held_out, result.verdict, outputs, result.learnt, spent)

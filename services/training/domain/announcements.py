@@ -31,7 +31,8 @@ class Candidate:
     @property
     def dataset(self) -> Dataset:
         """The rows, such that they can be found again."""
-        return dataset_of(self.taken, self.fit.held_out.num_rows, self.fit.encoding.types)
+        fit = self.fit
+        return dataset_of(self.taken, fit.held_out.num_rows, fit.encoding.types, learnt=fit.learnt)
 
 
 def directory(manifest: Manifest) -> str:

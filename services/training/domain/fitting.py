@@ -29,9 +29,9 @@ MIN_CLASS_ROWS = 10
 WARM_UP_ROWS = 100
 
 Answer = Callable[[pa.RecordBatch], npt.NDArray[np.float64]]
-Rival = Answer | Literal["several"] | None
+Rival = Answer | Literal["several", "alone"] | None
 """Against what a fit is judged: the model in service that it would replace, several members that it would join, or none
-where it would be the first one."""
+where it would be the first one: the first of several (None), or the only one of a pool of one seat ("alone")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ class Fit:
     """A fit with its verdict.
 
     Attributes:
-        estimator: What was fitted: on all rows, or where it may not serve or rules alone, without those held out.
+        estimator: What was fitted.
         encoding: How batches become its input.
         seed: Of everything random in it.
         held_out: The rows that it was checked on.
         verdict: Whether it may serve.
         outputs: What the fit without them answers to the held-out rows.
+        learnt: Whether the estimator was fitted on these too: not where it may not serve, or rules alone.
         spent: What it took, by name, where that is told.
     """
 
@@ -54,6 +55,7 @@ class Fit:
     held_out: pa.RecordBatch
     verdict: Verdict
     outputs: npt.NDArray[np.float64]
+    learnt: bool
     spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -121,12 +123,12 @@ def fit(
     if rival == "several":
         verdict = judge_one_of_several(prior, held_labels, outputs, target)
     else:
-        ruling = None if rival is None else rival(held_out)
+        ruling = rival(held_out) if callable(rival) else None
         verdict = judge(metric, prior, held_labels, outputs, ruling, target)
-    if verdict.accepted and not callable(rival):
+    if learnt := verdict.accepted and (rival is None or rival == "several"):
         made = made_from(recipe, rows, features, seed)
     verdict.metrics["converged"] = float(made.converged)
-    return Fit(made.estimator, made.encoding, seed, held_out, verdict, outputs)
+    return Fit(made.estimator, made.encoding, seed, held_out, verdict, outputs, learnt)
 
 
 class Made(NamedTuple):

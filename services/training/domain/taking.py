@@ -137,12 +137,13 @@ def _of(dataset: Dataset, rows: pa.RecordBatch) -> pa.RecordBatch:
     return clean(rows.filter(pa.array(within)), dataset.quarantined)
 
 
-def dataset_of(taken: Taken, held_out: int, features: Mapping[str, FeatureType]) -> Dataset:
-    """What the manifest says of a dataset."""
+def dataset_of(taken: Taken, held_out: int, features: Mapping[str, FeatureType], *, learnt: bool) -> Dataset:
+    """What the manifest says of a dataset, and of the rows that were held out of it: whether they were learnt from."""
     return Dataset(
         positions=spans(taken.rows),
         rows=taken.rows.num_rows,
         held_out=held_out,
+        held_out_learnt=learnt,
         label_cutoff=int(times(taken.rows).max()),
         digest=content_digest(taken.rows, features),
         quarantined=taken.quarantined,

@@ -80,7 +80,7 @@ class Order(msgspec.Struct, frozen=True):
     features: dict[str, FeatureType]
     seed: int
     metric: str
-    rival: Numbers | Literal["several"] | None
+    rival: Numbers | Literal["several", "alone"] | None
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -91,7 +91,8 @@ class Result(msgspec.Struct, frozen=True):
         estimator: The estimator, as skops.
         encoding: How batches become its input.
         verdict: Whether it may serve.
-        outputs: What it answers to the rows that were held out.
+        outputs: What the fit without them answers to the rows that were held out.
+        learnt: Whether it was fitted on these too.
         seconds: How long it took.
         cpu_seconds: Processor time that it took.
         peak_bytes: Most resident memory of its process.
@@ -102,6 +103,7 @@ class Result(msgspec.Struct, frozen=True):
     encoding: Encoding | None = None
     verdict: Verdict | None = None
     outputs: Numbers | None = None
+    learnt: bool = False
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
@@ -135,7 +137,7 @@ def unpacked(order: bytes, rows: bytes) -> Work:
     return Work(recipe, batch, asked.features, asked.seed, asked.metric, _rival(asked.rival))
 
 
-def _rival(asked: Numbers | Literal["several"] | None) -> Rival:
+def _rival(asked: Numbers | Literal["several", "alone"] | None) -> Rival:
     if not isinstance(asked, Numbers):
         return asked
     answers = asked.array

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from rich.console import Console, RenderableType
 
 from headrace.models import pages
-from headrace.models.checks import Check, Verification, other_libraries
+from headrace.models.checks import Check, Verification, fitted_again, other_libraries
 from headrace.models.reading import Models, models
 from runtime.artefact import fetch_manifest
 from runtime.bundle import SIGNATURE
@@ -16,10 +18,14 @@ from runtime.ports import Place
 from runtime.signing import Keys, keys_in_memory, signed
 from runtime.store import Store
 from schemas import cloudevents
-from schemas.artefact import MANIFEST, MODEL, WARMUP
+from schemas.artefact import MANIFEST, MODEL, WARMUP, Manifest
 from schemas.messages import Member
 from schemas.reference import REFERENCE
+from schemas.spec import FeatureType
 from services.training import archive
+from services.training.domain.estimators import Recipe
+from services.training.domain.fitting import Made, made_from
+from services.training.remaking import remake
 from tests.unit.runtime.test_hostile_models import STRANGER, change
 from tests.unit.services.training.loop import FAR, STEP, Loop, labelled, spec
 
@@ -27,9 +33,9 @@ KEYS = keys_in_memory()
 EVERYTHING = [SIGNATURE, MANIFEST, MODEL, REFERENCE, WARMUP, "directory", "model", "dataset", "fit"]
 
 
-def trained(estimator: str = "logistic_regression", store: Store | None = None) -> Loop:
-    """A log with two models, the second one wished for."""
-    loop = Loop(spec(estimator), store=store)
+def trained(estimator: str = "logistic_regression", store: Store | None = None, seats: int = 1) -> Loop:
+    """A log with two models, the second one wished for; in a pool of several seats growth makes more."""
+    loop = Loop(spec(estimator, seats=seats), store=store)
     loop.start()
     loop.examples(labelled(0, 600))
     loop.passes(606 * STEP)
@@ -37,7 +43,7 @@ def trained(estimator: str = "logistic_regression", store: Store | None = None) 
     loop.wish("w1")
     loop.passes(FAR)
     loop.run()
-    assert [each.version for each in loop.members()] == [1, 2]
+    assert [each.version for each in loop.members()][: 2 if seats > 1 else None] == [1, 2]
     return loop
 
 
@@ -65,6 +71,31 @@ def test_every_model_is_made_again_from_its_rows(estimator: str) -> None:
         found = verified(loop, version)
         assert [each.what for each in found] == EVERYTHING
         assert [each for each in found if not each.holds] == []
+
+
+@pytest.mark.parametrize(("seats", "learnt"), [(1, False), (6, True)])
+def test_a_fit_is_made_again_once_for_its_manifest_says_of_which_rows(
+    seats: int, learnt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = trained(seats=seats)
+    made: list[int] = []
+
+    def counted(recipe: Recipe, rows: pa.RecordBatch, types: Mapping[str, FeatureType], seed: int) -> Made:
+        made.append(rows.num_rows)
+        return made_from(recipe, rows, types, seed)
+
+    monkeypatch.setattr("headrace.models.checks.made_from", counted)
+    for member in loop.members():
+        manifest = Manifest.model_validate_json(loop.store.get(f"{member.uri}/{MANIFEST}"))
+        data = manifest.dataset
+        assert data.held_out_learnt is learnt
+        assert broken(loop, member.version) == {}
+        assert made.pop() == data.rows - (0 if learnt else data.held_out)
+        assert made == []
+        unsaid = data.model_copy(update={"held_out_learnt": None})
+        rows = remake(data, manifest.model, manifest.features, loop.store, MemoryLog(loop.broker, "verify"))
+        assert fitted_again(manifest.model_copy(update={"dataset": unsaid}), rows) == manifest.digest
+        made.clear()
 
 
 def test_without_a_fit_everything_else_is_verified(once: Loop) -> None:

@@ -215,7 +215,7 @@ def test_a_dataset_is_the_same_however_the_log_was_archived_and_is_made_again_fr
             if place in places:
                 made.write()
         taken = chosen(made.pieces, NAMES, cut, selection, 7)
-        said.append(None if taken is None else dataset_of(taken, 0, TYPES))
+        said.append(None if taken is None else dataset_of(taken, 0, TYPES, learnt=False))
         if said[-1] is not None:
             again = remake(said[-1], made.pieces, NAMES)
             assert again is not None
@@ -236,8 +236,8 @@ def test_the_newest_rows_are_the_same_from_memory_and_from_the_archive(
             made.write()
         cut, newest = Cut(window.frontier, BEGINNING, ()), Selection(20)
         found = [chosen(pieces, NAMES, cut, newest, 7) for pieces in (made.pieces, window.pieces)]
-        assert [each and dataset_of(each, 0, TYPES) for each in found] == [
-            found[1] and dataset_of(found[1], 0, TYPES)
+        assert [each and dataset_of(each, 0, TYPES, learnt=False) for each in found] == [
+            found[1] and dataset_of(found[1], 0, TYPES, learnt=False)
         ] * 2
         window.trim()
 

@@ -153,7 +153,22 @@ def test_what_rules_alone_has_not_seen_the_rows_that_the_next_one_is_compared_on
         lambda held: answer(ruling.estimator, ruling.encoding.matrix(held), BINARY) * 0.5 + 0.25,
     )
     assert made.verdict.accepted
+    assert not made.learnt
     np.testing.assert_array_equal(answers(made, BINARY), made.outputs)
+
+
+def test_nor_has_the_first_one_in_a_pool_of_one_seat() -> None:
+    rows, recipe = dataset(BINARY), Recipe("logistic_regression", {}, BINARY)
+    alone, first = (fit(recipe, rows, TYPES, 1, "log_loss", rival) for rival in ("alone", None))
+    assert alone.verdict == first.verdict
+    assert (alone.learnt, first.learnt) == (False, True)
+    np.testing.assert_array_equal(answers(alone, BINARY), alone.outputs)
+    assert np.any(answers(first, BINARY) != first.outputs)
+
+
+def test_what_may_not_serve_is_not_fitted_again() -> None:
+    made = fit(Recipe("logistic_regression", {}, BINARY), strange(dataset(BINARY), 80), TYPES, 1, "log_loss", "several")
+    assert (made.verdict.accepted, made.learnt) == (False, False)
 
 
 def test_a_class_without_rows_is_not_learnt_and_not_impossible() -> None:

@@ -85,13 +85,14 @@ def test_a_fit_that_went_through_bytes_answers_the_same_to_the_last_bit(estimato
     assert (here.verdict, here.encoding) == (there.verdict, there.encoding)
 
 
-@pytest.mark.parametrize("rival", [halves, "several"])
+@pytest.mark.parametrize("rival", [halves, "several", "alone"])
 def test_against_what_a_fit_is_judged_goes_along(rival: Rival) -> None:
     asked = replace(work(), rival=rival)
     order, rows = packed(asked)
     again = unpacked(order, bytes(rows))
     assert callable(again.rival) == callable(rival)
-    assert again.do().verdict == asked.do().verdict
+    here, there = asked.do(), again.do()
+    assert (there.verdict, there.learnt) == (here.verdict, here.learnt)
 
 
 def test_a_process_makes_the_fit_of_the_caller() -> None:
@@ -104,7 +105,7 @@ def test_a_process_makes_the_fit_of_the_caller() -> None:
         assert np.array_equal(there.outputs, here.outputs)
         inputs, target = here.encoding.matrix(here.held_out), spec().target
         assert np.array_equal(answer(there.estimator, inputs, target), answer(here.estimator, inputs, target))
-        assert (there.verdict, there.encoding) == (here.verdict, here.encoding)
+        assert (there.verdict, there.encoding, there.learnt) == (here.verdict, here.encoding, True)
         assert there.spent["fit_seconds"] > 0
         assert there.spent["fit_megabytes"] > 10
     assert metrics.registry.get_sample_value("headrace_fit_seconds_sum")

@@ -87,7 +87,7 @@ def test_no_dataset_ever_holds_a_row_in_quarantine_and_each_is_found_again(
 
 
 def _found_again(window: Window, rows: pa.RecordBatch, log: pa.RecordBatch) -> None:
-    said = dataset_of(Taken(rows, window.quarantined), 0, TYPES)
+    said = dataset_of(Taken(rows, window.quarantined), 0, TYPES, learnt=False)
     found = remake(said, lambda _: [log], NAMES)
     assert found is not None
     assert content_digest(found, TYPES) == said.digest
