@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -151,8 +151,8 @@ class Window:
     def trim(self) -> bool:
         """Forget the oldest rows when there are too many; whether there were."""
         going_on = [each for each in self.quarantined if each.stop is None]
-        held_rows = sum(part.num_rows for part in self._parts)
-        if held_rows <= (3 if going_on else 2) * self.size or (rows := self.rows) is None:
+        size = sum(part.num_rows for part in self._parts)
+        if size <= (3 if going_on else 2) * self.size or (rows := self.rows) is None:
             return False
         order, frontier = numbers(rows, ORDER), self.frontier
         waiting = rows.filter(pa.array(order > frontier))
@@ -179,11 +179,16 @@ class Window:
 
 
 def _orders(
-    rows: pa.RecordBatch, after: int, since: int = BEGINNING, quarantined: Iterable[Quarantine] = ()
+    rows: pa.RecordBatch, after: int, since: int = BEGINNING, quarantined: Sequence[Quarantine] = ()
 ) -> npt.NDArray[np.int64]:
-    """The orders above one, of rows with a label time from another one on that are no corrections and not bad."""
+    """The orders above `after` of rows with a label time from `since` on that are neither corrections nor bad."""
     order = numbers(rows, ORDER)
-    counts = (order > after) & ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+    counts = ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+    if after > BEGINNING:
+        counts &= order > after
     if since > BEGINNING:
         counts &= times(rows) >= since
-    return order[counts & ~held(rows, quarantined)]
+    if quarantined:
+        counts &= ~held(rows, quarantined)
+    found: npt.NDArray[np.int64] = order[counts]
+    return found
