@@ -135,7 +135,8 @@ def scored_from(frame: pl.DataFrame) -> int:
     return int(frame.height * (1 - SCORED))
 
 
-_LABELLED = {"ups": {"mean": "label", "over": "7d"}, "last_label": {"last": "label", "over": "2d"}}
+_LABELLED = {"ups": {"mean": "label", "over": "12h"}, "last_label": {"last": "label", "over": "2d"}}
+"""What was known lately: the share of a class among the newest labels, and the newest one."""
 
 STREAMS = (
     Stream("elec2", "binary", "class", ("date",), ("day",), 30, 48, _LABELLED),
