@@ -175,7 +175,7 @@ def _novel_rows(tops: dict[int, int], batch: pa.RecordBatch) -> pa.RecordBatch:
     source, order = b.sources(batch), b.orders(batch)
     by_source = np.argsort(source, kind="stable")
     of, ranked = source[by_source], order[by_source]
-    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    starts = np.concatenate(([0], np.flatnonzero(of[1:] != of[:-1]) + 1))
     before = np.concatenate(([-1], ranked[:-1]))
     before[starts] = [tops.get(each, -1) for each in of[starts].tolist()]
     if (ranked <= before).any():

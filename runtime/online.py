@@ -12,6 +12,7 @@ import io
 import pickle
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -125,14 +126,15 @@ def _lines(learnt: Learnt, numbers: Row, categories: Row) -> list[float]:
     return chances if learnt.width == 1 else [each / sum(chances) for each in chances]
 
 
-def libraries() -> dict[str, str]:
+@cache
+def libraries() -> Mapping[str, str]:
     """Versions that a snapshot depends on: its state is not promised across them."""
     return {"python": ".".join(platform.python_version_tuple()[:2]), "river": version("river")}
 
 
 def written(learnt: Learnt) -> bytes | None:
     """The file of a snapshot; None where it would be too large."""
-    head = _Head(learnt.kind, learnt.types, learnt.classes, learnt.labels, libraries())
+    head = _Head(learnt.kind, learnt.types, learnt.classes, learnt.labels, dict(libraries()))
     state = pickle.dumps((learnt.models, learnt.scaler), protocol=5)
     value = msgspec.json.encode(head) + b"\n" + state
     return value if len(value) <= MOST_BYTES else None

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runtime.errors import HeadraceError, WrongSetup
-from schemas.canonical import canonical
+from schemas.canonical import composed, fields
 from schemas.cloudevents import type_of
 from schemas.messages import Message
 
@@ -144,7 +144,7 @@ def seal_json(keys: Keys, kind: str, content: bytes) -> Seal | None:
         kind: The CloudEvents type of the message, or what else no other kind of message is called.
         content: The object.
     """
-    return keys.sign(_media(kind), _unmarked(_OBJECT.decode(content)))
+    return keys.sign(_media(kind), _unmarked(fields(_OBJECT.decode(content))))
 
 
 def verify_json(keys: Keys, kind: str, content: bytes, seal: Seal | None) -> bytes:
@@ -163,9 +163,10 @@ def verify_json(keys: Keys, kind: str, content: bytes, seal: Seal | None) -> byt
     found = _OBJECT.decode(content)
     if seal is None:
         keys.unsealed()
-    else:
-        keys.verify(_media(kind), _unmarked(found), seal)
-    return canonical(found)
+    texts = fields(found)
+    if seal is not None:
+        keys.verify(_media(kind), _unmarked(texts), seal)
+    return composed(texts)
 
 
 def signed(keys: Keys, message: Announcement) -> Announcement:
@@ -179,8 +180,8 @@ def signed(keys: Keys, message: Announcement) -> Announcement:
 _OBJECT = msgspec.json.Decoder(dict[str, object])
 
 
-def _unmarked(found: Mapping[str, object]) -> bytes:
-    return canonical({name: value for name, value in found.items() if name not in MARKS})
+def _unmarked(texts: Mapping[str, str]) -> bytes:
+    return composed({name: text for name, text in texts.items() if name not in MARKS})
 
 
 def _media(kind: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,22 @@ class Bins:
         """First cell of each stream, and the number of cells, shape (streams + 1,)."""
         return np.concatenate(([0], np.cumsum([each.width for each in self.streams]))).astype(np.intp)
 
+    @cached_property
+    def kinds(self) -> Mapping[Kind, list[int]]:
+        """The indices of the streams of each kind, ascending."""
+        told = list(enumerate(self.streams))
+        return {kind: [index for index, each in told if each.kind == kind] for kind in get_args(Kind)}
+
+    @cached_property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """The edges of all streams, shape (streams, 15); see `padded`."""
+        return codes.padded([each.edges for each in self.streams])
+
+    @cached_property
+    def octaves(self) -> codes.Codes:
+        """The tables of the magnitudes, shape (magnitudes, 4096); see `octaves`."""
+        return codes.octaves([self.streams[index].lowest for index in self.kinds["magnitude"]])
+
     @property
     def cells(self) -> int:
         """Cells of one pane."""
@@ -225,17 +241,17 @@ class _Counter:
     def __init__(self, bins: Bins, columns: Mapping[str, Column], fresh: npt.NDArray[np.bool_] | None) -> None:
         self._bins, self._columns, self._fresh = bins, columns, fresh
         self._numeric, self._matrix = self._stacked("numeric", "loss")
-        self._edges = codes.padded([bins.streams[index].edges for index in self._numeric])
+        self._edges = bins.edges[self._numeric]
         self._magnitude, self._measured = self._stacked("magnitude")
-        self._octaves = codes.octaves([bins.streams[index].lowest for index in self._magnitude])
+        self._octaves = bins.octaves[np.searchsorted(bins.kinds["magnitude"], self._magnitude)]
         self._others = [(index, self._coded(bins.streams[index])) for index in self._given("category", "classes")]
         self._scores, self._inputs = self._components()
         order = [*self._numeric, *self._scores, *self._magnitude, *(index for index, _ in self._others)]
         self._first = bins.offsets[np.array(order, np.intp)]
 
     def _given(self, *kinds: Kind) -> list[int]:
-        streams = enumerate(self._bins.streams)
-        return [index for index, each in streams if each.kind in kinds and each.name in self._columns]
+        indices = sorted(index for kind in kinds for index in self._bins.kinds[kind])
+        return [index for index in indices if self._bins.streams[index].name in self._columns]
 
     def _stacked(self, *kinds: Kind) -> tuple[list[int], npt.NDArray[np.float64]]:
         indices = self._given(*kinds)
@@ -255,8 +271,8 @@ class _Counter:
         if axes is None or not all(name in self._columns for name in axes.columns):
             return [], none
         self._normal, self._loadings = axes.normal.astype(np.float32).ravel(), axes.loadings.astype(np.float32)
-        indices = [index for index, each in enumerate(self._bins.streams) if each.kind == "score"]
-        self._score_edges = codes.padded([self._bins.streams[index].edges for index in indices])
+        indices = self._bins.kinds["score"]
+        self._score_edges = self._bins.edges[indices]
         rows = {self._bins.streams[index].name: row for row, index in enumerate(self._numeric)}
         return indices, np.array([rows[name] for name in axes.columns], np.intp)
 

@@ -6,7 +6,9 @@ Whole numbers are written in full where the RFC would round them, above 2**53: n
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 
 WIDEST, SMALLEST = 21, -6
 """Between these powers of ten a number is written without an exponent (ECMAScript, Number::toString)."""
@@ -21,24 +23,40 @@ def canonical(value: object) -> bytes:
     return _text(value).encode()
 
 
+def fields(found: Mapping[str, object]) -> dict[str, str]:
+    """The values of a JSON object by name, each in canonical form; errors are those of `canonical`."""
+    return {name: _text(value) for name, value in found.items()}
+
+
+def composed(texts: Mapping[str, str]) -> bytes:
+    """The canonical bytes of an object of these fields, or of some of them."""
+    return _object(texts).encode()
+
+
+def _object(texts: Mapping[str, str]) -> str:
+    names = sorted(texts, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    return "{" + ",".join(f"{_plain(name)}:{texts[name]}" for name in names) + "}"
+
+
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
-        return "{" + ",".join(f"{_plain(name)}:{_text(value[name])}" for name in names) + "}"
+        return _object(fields(value))
     if isinstance(value, list):
         return "[" + ",".join(map(_text, value)) + "]"
     return _number(value) if isinstance(value, float) else _plain(value)
 
 
-def _plain(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _number(value: float) -> str:
     """The shortest digits that read back as the number, placed as ECMAScript places them."""
     if value == 0:
         return "0"
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    shortest = repr(value)
+    if "e" not in shortest and isfinite(value):  # placed alike
+        return shortest.removesuffix(".0")
+    sign, digits, exponent = Decimal(shortest).normalize().as_tuple()
     if not isinstance(exponent, int):  # infinite, or not a number
         raise ValueError(f"{value} is no number of JSON")  # noqa: TRY004 - of the right type
     text, point = "".join(map(str, digits)), len(digits) + exponent

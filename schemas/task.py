@@ -151,18 +151,29 @@ def anchored(batch: pa.RecordBatch, width: int) -> tuple[npt.NDArray[np.int64], 
     Returns:
         Members, shape (rows,), and outputs, shape (rows, K).
     """
-    member, output = np.zeros(batch.num_rows, np.int64), np.full((batch.num_rows, width), np.nan)
-    starts, given = _starts(batch.column(b.MEMBERS))
-    member[given] = _flat(batch.column(b.MEMBERS))[starts[given]]
+    (member, given), output = _anchors(batch), np.full((batch.num_rows, width), np.nan)
     starts, answered = _starts(batch.column(b.OUTPUTS))
     answered &= given
     output[answered] = _flat(batch.column(b.OUTPUTS))[starts[answered, None] + np.arange(width)]
     return member, output
 
 
+def anchors(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """The members of `anchored` alone."""
+    return _anchors(batch)[0]
+
+
+def _anchors(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], Mask]:
+    member = np.zeros(batch.num_rows, np.int64)
+    starts, given = _starts(batch.column(b.MEMBERS))
+    member[given] = _flat(batch.column(b.MEMBERS))[starts[given]]
+    return member, given
+
+
 def _starts(column: pa.ListArray) -> tuple[npt.NDArray[np.intp], Mask]:
     """Where each row's values begin in the flat array, and which rows have any."""
-    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    told = column.value_lengths()
+    lengths = (told.fill_null(0) if told.null_count else told).to_numpy(zero_copy_only=False)
     return np.cumsum(lengths, dtype=np.intp) - lengths, lengths > 0
 
 

@@ -191,7 +191,7 @@ def _merged(parts: Sequence[tuple[pa.RecordBatch, pa.RecordBatch]]) -> Iterable[
 def _together(parts: Sequence[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
     """Consecutive batches as one where their columns are the same."""
     filled = [part for part in parts if part.num_rows]
-    if filled and all(part.schema.equals(filled[0].schema) for part in filled):
+    if len(filled) > 1 and all(part.schema.equals(filled[0].schema) for part in filled):
         return [pa.concat_batches(filled)]
     return filled
 

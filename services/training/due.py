@@ -43,6 +43,8 @@ class Due:
     def _resting(self, known: Knowledge) -> Iterator[Outgoing]:
         """After the fit before."""
         state, frontier = known.state, known.window.frontier
+        if frontier >= self._budget.rested(state.fits):
+            return
         for trigger in self._triggers(known):
             due = self._budget.due(trigger, state.fits)
             if trigger.ready <= frontier < due and trigger.cause.id not in state.told:

@@ -56,9 +56,12 @@ class Ids:
         kept = [(pane, *each) for pane in panes for each in self._kept.pop(pane)]
         if not kept:
             return []
+        coded = pa.concat_arrays([ids for *_, ids in kept]).dictionary_encode()
+        if len(coded.dictionary) == len(coded):  # nearly always
+            return []
         sizes = [len(ids) for *_, ids in kept]
         pane, source = (np.repeat([each[part] for each in kept], sizes) for part in (0, 1))
-        ids = pa.concat_arrays([ids for *_, ids in kept]).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        ids = coded.indices.to_numpy(zero_copy_only=False)
         order = np.lexsort((source, ids, pane))
         pane, source, ids = pane[order], source[order], ids[order]
         again = np.flatnonzero((pane[1:] == pane[:-1]) & (ids[1:] == ids[:-1])) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +128,8 @@ class Episode:
 
     def told(self) -> dict[str, Any]:
         """Everything as JSON can hold it."""
-        return asdict(self)
+        streams, history = map(_plain, self.streams), map(_plain, self.history)
+        return {**_plain(self), "streams": list(streams), "history": list(history)}
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Episode:
@@ -159,6 +160,11 @@ class Transition:
     reason: str
     opened: Episode | None = None
     closed: Episode | None = None
+
+
+def _plain(told: Episode | StreamChange | Statistic) -> dict[str, Any]:
+    """The fields by name. `asdict` would copy them, down to every number of a tuple."""
+    return {each.name: getattr(told, each.name) for each in fields(told)}
 
 
 def named(anchor: int, family: Family, pane: int) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+FASTEST = 1
+"""Level of compression: nearly all are zeros, of which others make 5 % instead of 7 % in three times the time."""
 
 
 class BadCheckpointError(ValueError):
@@ -27,7 +29,7 @@ def pack(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     layout = {name: (each.dtype.str, each.shape) for name, each in arrays.items()}
     head = json.dumps([plain, layout], separators=(",", ":")).encode()
     flat = b"".join(np.ascontiguousarray(each).tobytes() for each in arrays.values())
-    return zlib.compress(len(head).to_bytes(4, "little") + head + flat)
+    return zlib.compress(len(head).to_bytes(4, "little") + head + flat, FASTEST)
 
 
 def unpack(value: bytes) -> tuple[dict[str, Any], dict[str, Array]]:

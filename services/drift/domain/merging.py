@@ -18,7 +18,7 @@ from schemas.bins import LABEL as LABEL_STREAM
 from schemas.bins import LOSS as LOSS_STREAM
 from schemas.bins import Bins, Column
 from services.drift.domain.lanes import Lanes
-from services.drift.domain.panes import COUNTS, LABEL, LOSS, MEMBER, WRONG, times
+from services.drift.domain.panes import LABEL, LOSS, MEMBER, WRONG, times
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -54,9 +54,17 @@ class Rows:
     label: Floats
 
     @classmethod
+    def none(cls) -> Rows:
+        """No rows."""
+        whole, real = np.empty(0, np.int64), np.empty(0)
+        return cls((whole, whole, whole, whole), whole, real, real, real)
+
+    @classmethod
     def merged(cls, batches: Sequence[pa.RecordBatch]) -> Rows:
         """The rows of batches of counts, put in order."""
-        rows = pa.concat_batches([*batches, pa.RecordBatch.from_pylist([], COUNTS)])
+        if not batches:
+            return cls.none()
+        rows = pa.concat_batches(batches)
         keys = [times(rows), *(_ints(rows, name) for name in (b.SOURCE, b.POSITION, b.ROW))]
         order = np.lexsort(keys[::-1])
         time, source, position, row = (key[order] for key in keys)

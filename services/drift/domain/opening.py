@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from schemas.bins import Family
+from schemas.bins import Family, Stream
 from schemas.bins_codes import ZERO
 from schemas.reference import Reference
 from services.drift.domain.concept import CLOCK, DELTA, Change
@@ -77,11 +77,10 @@ class Scene:
 
     def likeliest(self, reference: Reference) -> Bucket:
         """What came since the change began, if one stream's most unlikely stretch tells when that was."""
-        judged = [i for i, each in enumerate(reference.bins.streams) if each.judged]
+        judged = [each for each in usual(reference) if each.stream.judged]
 
-        def contrast(each: Bucket) -> float:
-            found = shapes(reference, each)
-            return max(found[i].contrast for i in judged)
+        def contrast(rows: Bucket) -> float:
+            return max(each.shape(rows).contrast for each in judged)
 
         return max(self.recent.behind(), key=contrast)
 
@@ -92,7 +91,8 @@ class Scene:
         """
         newest, latest = (self._last(rows, since) for rows in (NEWEST, LATEST))
         apart = [part for each in (since, *latest) for part in self._apart(each)]
-        return [shapes(reference, each) for each in newest + apart]
+        known = usual(reference)
+        return [[each.shape(rows) for each in known] for rows in newest + apart]
 
     def _last(self, rows: int, since: Bucket) -> list[Bucket]:
         """The shortest stretch of so many rows, where that is shorter than what came since then."""
@@ -105,17 +105,44 @@ class Scene:
         return [replace(since, counts=each) for each in counts] if len(counts) > 1 else []
 
 
-def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
-    """Each stream as the reference lets one expect it in the strata of these rows, and as it is."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Usual:
+    """What a reference knows of a stream.
+
+    Attributes:
+        stream: Which.
+        cells: Of the reference's bins.
+        chances: Of each cell in each stratum, shape (strata, cells).
+        sizes: Rows of each stratum, shape (strata,).
+    """
+
+    stream: Stream
+    cells: slice
+    chances: Floats
+    sizes: Floats
+
+    def shape(self, rows: Bucket) -> Shape:
+        """The stream as one may expect it in the strata of these rows, and as it is."""
+        share = rows.strata / max(rows.strata.sum(), 1)
+        before = share @ self.chances * _worth(share, self.sizes)
+        return Shape(self.stream, before, rows.counts[self.cells].astype(np.float64))
+
+
+def usual(reference: Reference) -> list[Usual]:
+    """Each stream as the reference knows it."""
     found = []
-    share = rows.strata / max(rows.strata.sum(), 1)
     for index, stream in enumerate(reference.bins.streams):
         cells = reference.bins.at(index)
         own = reference.counts[:, cells].astype(np.float64)
         sizes = own.sum(1, keepdims=True)
         chances = np.where(sizes > 0, own / np.maximum(sizes, 1), own.sum(0) / max(own.sum(), 1))
-        found.append(Shape(stream, share @ chances * _worth(share, sizes[:, 0]), rows.counts[cells].astype(np.float64)))
+        found.append(Usual(stream, cells, chances, sizes[:, 0]))
     return found
+
+
+def shapes(reference: Reference, rows: Bucket) -> list[Shape]:
+    """Each stream as the reference lets one expect it in the strata of these rows, and as it is."""
+    return [each.shape(rows) for each in usual(reference)]
 
 
 def _worth(share: Floats, sizes: Floats) -> float:

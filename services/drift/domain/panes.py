@@ -57,9 +57,11 @@ def judged(examples: pa.RecordBatch, target: Target = BINARY) -> pa.RecordBatch:
         _wrong(target, outputs, labels),
         pa.array(labels, pa.float64()),
     ]
-    return pa.RecordBatch.from_arrays(
-        [column.cast(field.type) for column, field in zip(columns, COUNTS, strict=True)], schema=COUNTS
-    )
+    typed = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(columns, COUNTS, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(typed, schema=COUNTS)
 
 
 def _wrong(target: Target, outputs: Floats, labels: Floats) -> pa.Array:

@@ -84,11 +84,11 @@ class Ruler:
         seasons = self.own.seasons if self.own is not None else ()
         return int(strata_of(np.array([pane * self._rules.pane]), seasons)[0])
 
-    def remember(self, pane: PaneCounts, counts: Counts) -> None:
-        """Keep the pane among the newest."""
+    def remember(self, pane: PaneCounts, counts: Counts, rows: int) -> None:
+        """Keep the pane, of so many rows, among the newest."""
         if self.own is not None and counts.any():
             strata = np.zeros(len(self.own.visits), np.int64)
-            strata[self._stratum(pane.pane)] = self.rows(counts.sum(0))
+            strata[self._stratum(pane.pane)] = rows
             self.standing.recent.add(pane.pane, pane.sources, counts, strata)
 
     def judge(self, pane: int, counts: Counts) -> Judged | None:
@@ -116,12 +116,12 @@ class Ruler:
             self.standing.learning = fresh(self.own.bins, self.own.seasons, need)
         self.monitor = None
 
-    def learn(self, pane: int, counts: Counts) -> bool:
-        """Whether the provisional reference came into force with this pane."""
+    def learn(self, pane: int, counts: Counts, rows: int) -> bool:
+        """Whether the provisional reference came into force with this pane, which has so many rows."""
         state, learning = self.standing, self.standing.learning
         if learning is None or self.own is None or not counts.any():
             return False
-        learning.add(counts, self.rows(counts), self._stratum(pane))
+        learning.add(counts, rows, self._stratum(pane))
         if not learning.enough(self.own):
             return False
         reference = learning.reference(self.own.bins, self.own.seasons)

@@ -20,7 +20,7 @@ from services.drift.domain.lanes import Lanes
 from services.drift.domain.merging import Rows
 from services.drift.domain.pane_counts import PaneCounts
 from services.drift.domain.panes import MEMBER
-from services.drift.domain.tallies import CELLS, COUNTS, PANE, SOURCE, TALLIED
+from services.drift.domain.tallies import CELLS, COUNTS, PANE, SOURCE
 
 Ints = npt.NDArray[np.int64]
 SCORED = "scored"
@@ -68,7 +68,9 @@ class Sums(Lanes):
 
     def settle(self) -> list[PaneCounts]:
         """The panes that all partitions have closed since, in order. `prune` when they are judged."""
-        rows = pa.concat_batches([*self._take(), pa.RecordBatch.from_pylist([], TALLIED)])
+        if not (taken := self._take()):
+            return []
+        rows = pa.concat_batches(taken)
         rows = rows.take(pa.array(np.argsort(_ints(rows, PANE), kind="stable")))
         panes = _ints(rows, PANE)
         cuts = [*np.flatnonzero(np.diff(panes, prepend=panes[:1] - 1)).tolist(), len(panes)]
@@ -78,8 +80,9 @@ class Sums(Lanes):
     def _pane(self, pane: int, told: _Told) -> PaneCounts:
         self._anchor = max(self._anchor, int(told.member.max()))
         cells = self._cells(self._anchor) if self._anchor else 0
-        counts = told.dense(self._anchor, cells).astype(np.int32)
-        return PaneCounts(pane, self._anchor, told.names, counts, told.dense(DOOR, len(FATES)))
+        names = np.unique(told.source)
+        counts, quality = told.dense(self._anchor, cells, names), told.dense(DOOR, len(FATES), names)
+        return PaneCounts(pane, self._anchor, tuple(names.tolist()), counts.astype(np.int32), quality)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,16 +115,17 @@ class _Told:
         rows = self.member[start:end], self.source[start:end]
         return _Told(*rows, self.row[flat] - start, self.cell[flat], self.count[flat])
 
-    @property
-    def names(self) -> tuple[int, ...]:
-        """The sources, ascending."""
-        return tuple(np.unique(self.source).tolist())
+    def dense(self, member: int, cells: int, sources: Ints) -> Ints:
+        """The counts of a member, shape (sources, cells); none where it has no cells.
 
-    def dense(self, member: int, cells: int) -> Ints:
-        """The counts of a member, shape (sources, cells); none where it has no cells."""
-        shape = len(self.names), cells
+        Args:
+            member: Which.
+            cells: How many its bins have.
+            sources: All that there are, ascending.
+        """
+        shape = len(sources), cells
         chosen = (self.member == member)[self.row] & (cells > 0)
-        source = np.searchsorted(self.names, self.source)[self.row[chosen]]
+        source = np.searchsorted(sources, self.source)[self.row[chosen]]
         flat = np.bincount(source * cells + self.cell[chosen], self.count[chosen], minlength=shape[0] * cells)
         return flat.reshape(shape).astype(np.int64)
 

@@ -80,8 +80,9 @@ class Watch:
         state, counts = self.standing, self._ruler.taken(pane)
         state.last = pane.pane
         total = counts.sum(0, dtype=np.int32)
-        self._ruler.remember(pane, counts)
-        found += self._move(pane.pane, total, errors)
+        rows = self._ruler.rows(total)
+        self._ruler.remember(pane, counts, rows)
+        found += self._move(pane.pane, total, rows, errors)
         self.standing.recent.prune()
         return found
 
@@ -90,17 +91,17 @@ class Watch:
         if self._witness is not None and errors is not None and self.standing.episode is None:
             self._witness.hear(pane, errors)
 
-    def _move(self, pane: int, counts: Counts, errors: Errors | None) -> list[Transition]:
-        rows = len(errors.losses) if errors is not None else self._ruler.rows(counts)
+    def _move(self, pane: int, counts: Counts, counted: int, errors: Errors | None) -> list[Transition]:
+        rows = len(errors.losses) if errors is not None else counted
         if self.standing.episode is None:
             opened = self._opened(pane, counts, errors, rows)
             if opened is not None:
                 return [opened, *self._ended(pane, 0)]
-            self._ruler.learn(pane, counts)
+            self._ruler.learn(pane, counts, counted)
             return []
         if self.standing.episode.kind == "bad_data":
             return self._blocked(pane, counts, rows)
-        learnt = self._ruler.learn(pane, counts)
+        learnt = self._ruler.learn(pane, counts, counted)
         if learnt and self.family != "concept":
             return [self._closed(pane, IN_FORCE)]
         return self._ended(pane, rows)

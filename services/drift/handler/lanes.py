@@ -18,7 +18,7 @@ from runtime.stage import Decoded, pieces
 from schemas import batch as b
 from schemas.bins import Bins
 from schemas.spec import Pipeline
-from schemas.task import anchored
+from schemas.task import anchors
 from services.drift.domain.merging import EXAMPLES
 from services.drift.domain.panes import OpenPanes, judged
 from services.drift.domain.sums import SCORED
@@ -133,7 +133,7 @@ class ScoredLane:
 
 def versions(rows: pa.RecordBatch) -> Iterator[int]:
     """The members whose bins scored rows need."""
-    return (each for each in np.unique(anchored(rows, 0)[0]).tolist() if each)
+    return (each for each in np.unique(anchors(rows)).tolist() if each)
 
 
 def emit(place: Place, lane: Lane, message: Decoded, closed: Closed, pipeline: str) -> list[Outgoing]:

@@ -45,7 +45,7 @@ def arrange(examples: Sequence[pa.Table]) -> pa.RecordBatch:
     table = pa.concat_tables(examples, promote_options="default").combine_chunks()
     batch = table.to_batches()[0]
     order = np.lexsort((b.orders(batch), b.sources(batch), times(batch, b.LABEL_TIME)))
-    return batch.take(pa.array(order))
+    return batch if (order[1:] > order[:-1]).all() else batch.take(pa.array(order))
 
 
 def times(batch: pa.RecordBatch | pa.Table, column: str = b.TIME) -> npt.NDArray[np.int64]:

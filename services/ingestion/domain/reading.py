@@ -36,7 +36,7 @@ class Read:
 
 
 STRETCH = 512
-"""Messages whose documents become columns while they are still in the processor's cache."""
+"""Documents that become columns while they are still in the processor's cache."""
 
 TRUST = 64
 """Documents whose keys are counted together: one with a key twice has all of them read again, so not too many."""
@@ -56,6 +56,9 @@ class Reader:
         for source, messages in runs:
             for start in range(0, len(messages), STRETCH):
                 self._stretch(found, source, messages[start : start + STRETCH])
+                if len(found.records) >= STRETCH:
+                    self._columns(found)
+        self._columns(found)
         judged = [self._judged(found, group) for group in grouped(found.batches)]
         found.refused.sort(key=lambda each: (each.source, each.message.offset, each.row))
         return Read(self._rows.together(found, judged), found.refused)
@@ -68,6 +71,8 @@ class Reader:
             else:
                 for message in together:
                     self._any(found, source, message)
+
+    def _columns(self, found: Found) -> None:
         found.columns.append(self._form.columns(found.records))
         found.records = []
 

@@ -93,7 +93,7 @@ class Rows:
         form, messages, envelopes = self._form, found.messages, found.envelopes
         sources, counts = zip(*found.counts, strict=True) if found.counts else ((), ())
         source = np.repeat(np.array(sources, np.int16), np.array(counts, np.int64))
-        columns = _joined(found.columns or [form.columns([])])
+        columns = _joined(found.columns)
         rows = np.zeros(len(messages), np.int32)
         for index, envelope in envelopes.items():
             rows[index] = envelope.row

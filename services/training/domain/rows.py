@@ -39,14 +39,15 @@ def remembered(
         offset: Offset of the message, or of each row's.
         passed: Time that its partition had passed before it, less the lateness.
     """
-    rows = batch.select([*KEPT, *features])
     order = np.maximum(times(batch), passed)
-    rows = rows.append_column(PARTITION, pa.array(np.full(len(order), partition, np.int32)))
-    rows = rows.append_column(OFFSET, pa.array(np.broadcast_to(np.int64(offset), len(order))))
-    rows = rows.append_column(ORDER, pa.array(order, pa.int64()))
-    for name, kind in b.REVISED:
-        rows = rows.append_column(name, _given(batch, name, pa.scalar(0).cast(kind)))
-    return rows
+    columns = {name: batch.column(name) for name in (*KEPT, *features)}
+    columns |= {
+        PARTITION: pa.array(np.full(len(order), partition, np.int32)),
+        OFFSET: pa.array(np.broadcast_to(np.int64(offset), len(order))),
+        ORDER: pa.array(order, pa.int64()),
+    }
+    columns |= {name: _given(batch, name, pa.scalar(0).cast(kind)) for name, kind in b.REVISED}
+    return pa.record_batch(columns)
 
 
 def _given(batch: pa.RecordBatch, name: str, value: pa.Scalar) -> pa.Array:

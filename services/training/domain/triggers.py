@@ -148,9 +148,11 @@ class Budget:
 
     def due(self, trigger: Trigger, fits: list[int]) -> int:
         """Event time at which the trigger's turn comes: it rests after the fit before."""
-        if not trigger.rests or not fits:
-            return trigger.ready
-        return max(trigger.ready, fits[-1] + self.cooldown)
+        return max(trigger.ready, self.rested(fits)) if trigger.rests else trigger.ready
+
+    def rested(self, fits: list[int]) -> int:
+        """Event time from which nothing rests any more, below every time without a fit."""
+        return fits[-1] + self.cooldown if fits else BEGINNING
 
     def spent(self, at: int, fits: list[int]) -> bool:
         """Whether no fit is left at a time."""

@@ -25,6 +25,9 @@ from services.training.domain.rows import (
     unseen,
 )
 
+FEW = 1 / 8
+"""Newest rows stay apart from all others while they are no greater part of them."""
+
 
 class Window:
     """What a controller remembers of `examples`.
@@ -94,6 +97,15 @@ class Window:
             self._parts = [pa.concat_batches(self._parts)]
         return self._parts[0] if self._parts else None
 
+    @property
+    def parts(self) -> list[pa.RecordBatch]:
+        """The same in one batch or two: to put a message's rows to all others would copy those again each time."""
+        if len(self._parts) > 2:  # noqa: PLR2004
+            first, recent = self._parts[0], pa.concat_batches(self._parts[1:])
+            few = recent.num_rows < FEW * first.num_rows
+            self._parts = [first, recent] if few else [pa.concat_batches([first, recent])]
+        return self._parts
+
     def ready(
         self, need: int, since: int = BEGINNING, after: int = BEGINNING, *, quarantined: bool = False
     ) -> int | None:
@@ -105,19 +117,15 @@ class Window:
             after: Orders above this one count.
             quarantined: Whether rows in quarantine count, too.
         """
-        if (rows := self.rows) is None:
+        held_back = () if quarantined else self.quarantined
+        found = [_orders(rows, after, since, held_back) for rows in self.parts]
+        if sum(map(len, found)) < need:
             return None
-        order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
-        counts = (order > after) & (times(rows) >= since) & first
-        counted = np.sort(order[counts if quarantined else counts & ~held(rows, self.quarantined)])
-        return int(counted[need - 1]) if len(counted) >= need else None
+        return int(np.partition(np.concatenate(found), need - 1)[need - 1])
 
     def count(self, after: int, until: int) -> int:
         """How many labelled rows have an order in (after, until], corrections aside, those in quarantine included."""
-        if (rows := self.rows) is None:
-            return 0
-        order, first = numbers(rows, ORDER), ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
-        return int(((order > after) & (order <= until) & first).sum())
+        return sum(int((_orders(rows, after) <= until).sum()) for rows in self.parts)
 
     def pieces(self, features: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002 - all are at hand
         """The rows that are remembered; every cut of the newest `size` among them is the log's own."""
@@ -142,8 +150,9 @@ class Window:
 
     def trim(self) -> bool:
         """Forget the oldest rows when there are too many; whether there were."""
-        rows, going_on = self.rows, [each for each in self.quarantined if each.stop is None]
-        if rows is None or rows.num_rows <= (3 if going_on else 2) * self.size:
+        going_on = [each for each in self.quarantined if each.stop is None]
+        size = sum(part.num_rows for part in self._parts)
+        if size <= (3 if going_on else 2) * self.size or (rows := self.rows) is None:
             return False
         order, frontier = numbers(rows, ORDER), self.frontier
         waiting = rows.filter(pa.array(order > frontier))
@@ -167,3 +176,19 @@ class Window:
         if not largest.num_rows:
             return largest
         return newest(rows, frontier, rows.num_rows, int(times(largest)[0]), corrected=False)
+
+
+def _orders(
+    rows: pa.RecordBatch, after: int, since: int = BEGINNING, quarantined: Sequence[Quarantine] = ()
+) -> npt.NDArray[np.int64]:
+    """The orders above `after` of rows with a label time from `since` on that are neither corrections nor bad."""
+    order = numbers(rows, ORDER)
+    counts = ~rows.column(CORRECTION).to_numpy(zero_copy_only=False)
+    if after > BEGINNING:
+        counts &= order > after
+    if since > BEGINNING:
+        counts &= times(rows) >= since
+    if quarantined:
+        counts &= ~held(rows, quarantined)
+    found: npt.NDArray[np.int64] = order[counts]
+    return found
