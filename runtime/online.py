@@ -83,6 +83,10 @@ _UNREADABLE = (
 )
 
 
+class OtherFile(ModelRefused):
+    """A file is not the one that was announced: somebody wrote over it."""
+
+
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first line of a file: what the state is, and what wrote it."""
 
@@ -150,10 +154,11 @@ def read(value: bytes, said: Online, types: dict[str, FeatureType], classes: int
         classes: How many classes it has.
 
     Raises:
-        ModelRefused: It is not what was announced, or not for this pipeline, or not of our libraries.
+        OtherFile: It is not what was announced.
+        ModelRefused: It is not for this pipeline, or not of our libraries.
     """
     if len(value) > MOST_BYTES or len(value) != said.size or sha256(value) != said.sha256:
-        raise ModelRefused(f"online member {said.uri}: not the file that was announced (size or SHA-256 differs)")
+        raise OtherFile(f"online member {said.uri}: not the file that was announced (size or SHA-256 differs)")
     try:
         line, _, state = value.partition(b"\n")
         head = msgspec.json.decode(line[:HEAD_BYTES], type=_Head)
@@ -170,13 +175,14 @@ def fetch_online(store: Store, said: Online, types: Mapping[str, FeatureType], c
     """Fetch and read the snapshot that a checkpoint names; see `read`.
 
     Raises:
-        ModelRefused: It is not what was announced; snapshots are written over after a while.
+        OtherFile: It is not what was announced, or gone; snapshots are written over after a while.
+        ModelRefused: It is not for this pipeline, or not of our libraries.
         Transient: The store is away.
     """
     try:
         return read(store.get(said.uri, MOST_BYTES), said, dict(types), classes)
     except NotStored as error:
-        raise ModelRefused(f"online member: {error}") from error
+        raise OtherFile(f"online member: {error}") from error
 
 
 class _Reader(pickle.Unpickler):

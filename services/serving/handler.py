@@ -14,6 +14,7 @@ from runtime.announced import Announced
 from runtime.artefact import ModelRefused
 from runtime.errors import Transient
 from runtime.metrics import Metrics
+from runtime.online import OtherFile
 from runtime.ports import LogReader, Message, Outgoing, Place, Polled
 from runtime.signing import Keys
 from runtime.stage import Stage, decode, gathered, parted, rounds
@@ -81,6 +82,7 @@ class Serving:
         self._again = 0
         self._pool: ServedPool | None = None
         self._passed_over: Weights | None = None
+        self._written_over = False
         self._online: tuple[Online, Scorer] | None = None
 
     @property
@@ -126,6 +128,8 @@ class Serving:
         if (announced or self._pool is None) and (decided := self._follow_pool()):
             yield decided
         version, number = self._follow_weights()
+        if batches:
+            self._tell_written_over()
         for turn in rounds((partition, self._stage.take(partition, messages)) for partition, messages in batches):
             rows = scored(completed(gathered(turn), self._columns), self._pool, self._target)
             parts = list(parted(turn, rows))
@@ -172,11 +176,17 @@ class Serving:
         ruling = self._weighed.of(self._pool.version)
         if ruling is not self._pool.ruling and ruling is not self._passed_over:
             try:
-                self._pool = self._pool.ruled(ruling, self._snapshot(ruling))
+                self._pool, self._written_over = self._pool.ruled(ruling, self._snapshot(ruling)), False
             except (ModelRefused, Transient) as error:  # the checkpoint before rules on, until the next one comes
-                self._passed_over = ruling
+                self._passed_over, self._written_over = ruling, isinstance(error, OtherFile)
                 logger.warning("weights_ignored", extra={"why": "artefact", "error": str(error)})
         return self._pool.version, self._pool.number
+
+    def _tell_written_over(self) -> None:
+        """Count a snapshot that is another file than was announced; before there are rows, a newer one may be known."""
+        if self._written_over:
+            self._metrics.refused_models.labels("artefact").inc()
+            self._written_over = False
 
     def _snapshot(self, ruling: Weights | None) -> Scorer | None:
         """The online member that a checkpoint names."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from runtime.memory import MemoryBroker, MemoryCarrier
+from runtime.metrics import Metrics
 from runtime.model import Model, fetch, libraries, save
 from runtime.ports import Message, Place
 from runtime.signing import signed
@@ -82,13 +83,14 @@ class Loop:
         self.written = dict.fromkeys(range(partitions), 0)
         self.workers: list[Worker] = []
         self.online: Callable[[Online], Scorer] | None = None
+        self.metrics = Metrics()
         self.handler = self._handler()
 
     def _handler(self) -> Serving:
         def load(member: Member) -> Model:
             return fetch(self.store, member, self.spec.feature_types)
 
-        return Serving(self.spec, load, form=self.form, keys=self.store.keys, load_online=self.online)
+        return Serving(self.spec, load, self.metrics, form=self.form, keys=self.store.keys, load_online=self.online)
 
     def start(self, on_publish: object = None, max_messages: int = 500) -> Worker:
         for each in self.workers:
@@ -124,6 +126,10 @@ class Loop:
     def weigh(self, weights: Weights) -> None:
         told = outgoing(weights, self.store.keys)
         self.broker.append(Place(told.topic, told.partition), told.value, told.key)
+
+    def refused(self) -> float:
+        """How often the metric of refused artefacts was raised."""
+        return self.metrics.registry.get_sample_value("headrace_refused_models_total", {"why": "artefact"}) or 0.0
 
     def log(self, topic: str, partition: int = 0) -> list[Message]:
         return [message for message in self.broker.log(Place(topic, partition)) if message is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from runtime.artefact import ModelRefused
+from runtime.online import OtherFile, fetch_online
 from runtime.weighed import WEIGHTS
 from schemas import batch as b
 from schemas.messages import Pool
@@ -234,3 +236,37 @@ def test_a_snapshot_that_is_refused_leaves_the_checkpoint_before_in_rule() -> No
     loop.events(2, 2)
     loop.run()
     assert told(loop) == [(2, 3), (2, 5)]
+
+
+def test_a_snapshot_that_is_another_file_than_was_announced_is_counted_once() -> None:
+    loop = Loop()
+    loop.online = partial(fetch_online, loop.store, types=loop.spec.feature_types, classes=2)
+    loop.store.put(SNAPSHOT.uri, b"forged")
+    two(loop)
+    loop.weigh(checkpoint(3))
+    loop.start()
+    loop.run()
+    loop.weigh(checkpoint(4, online=SNAPSHOT))
+    for first in (0, 2):
+        loop.events(first, 2)
+        loop.run()
+    assert told(loop) == [(2, 3), (2, 3)]
+    assert loop.refused() == 1
+
+
+def test_a_snapshot_that_was_written_over_in_its_turn_alerts_nobody_at_a_start() -> None:
+    def newest(said: Online) -> Half:
+        if said == SNAPSHOT:
+            raise OtherFile(f"{said.uri} was written over")
+        return Half()
+
+    loop = Loop()
+    loop.online = newest
+    two(loop)
+    loop.weigh(checkpoint(3, online=SNAPSHOT))
+    loop.weigh(checkpoint(4, online=Online("online/shop/02", "0" * 64, 10, 400)))
+    loop.events(0, 2)
+    loop.start(max_messages=1)
+    loop.run()
+    assert told(loop) == [(2, 4)]
+    assert loop.refused() == 0
