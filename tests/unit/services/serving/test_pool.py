@@ -264,9 +264,10 @@ def test_a_snapshot_that_was_written_over_in_its_turn_alerts_nobody_at_a_start()
     loop.online = newest
     two(loop)
     loop.weigh(checkpoint(3, online=SNAPSHOT))
+    loop.start()
+    loop.run()
     loop.weigh(checkpoint(4, online=Online("online/shop/02", "0" * 64, 10, 400)))
     loop.events(0, 2)
-    loop.start(max_messages=1)
     loop.run()
     assert told(loop) == [(2, 4)]
     assert loop.refused() == 0
