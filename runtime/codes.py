@@ -52,6 +52,18 @@ def _codes(values: Matrix, known: Matrix) -> Matrix:
     return np.where(known[places] == values, places, np.nan)
 
 
+def check(model: Any) -> None:
+    """Look at what stands before the trees of a boosted model: compiled code counts on the columns that come out of it.
+
+    Raises:
+        ValueError: It is neither nothing nor what scikit-learn makes of categories.
+    """
+    columns = vars(model).get("_preprocessor")
+    known = type(columns) is ColumnTransformer and _codes_of(columns, model.n_features_in_) is not None
+    if columns is not None and not known:
+        raise ValueError("before the trees of a boosted model stands something else than its categories' codes")
+
+
 def coded(model: Any) -> Any:
     """The model with `Codes` in place of its transformers; what is made otherwise is given back as it is."""
     columns = vars(model).get("_preprocessor") if type(model) in BOOSTED else None

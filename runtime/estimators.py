@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
-from runtime import trees
+from runtime import codes, trees
 from runtime.packing import packed, unpacked
 from schemas.answers import Estimator
 
@@ -34,6 +34,8 @@ UNLOADABLE = (
     NotImplementedError,
     EOFError,
     RecursionError,
+    ArithmeticError,
+    MemoryError,
 )
 """What a file may raise that is none."""
 
@@ -51,8 +53,10 @@ def loads(stored: bytes, trusted: Sequence[str] = ()) -> Estimator:
         trusted: Types that it may hold besides those of the list.
 
     Raises:
-        Exception: One of `UNLOADABLE`.
+        Exception: One of `UNLOADABLE`, before compiled code follows anything that the file says.
     """
     estimator = skops.io.loads(stored, trusted=[*TRUSTED, *trusted])
     trees.check(estimator)
+    for each in trees.boosted(estimator):
+        codes.check(each)
     return unpacked(estimator)  # type: ignore[no-any-return]

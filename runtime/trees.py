@@ -72,6 +72,11 @@ def check(model: object) -> None:
             check_boosted(gathered(trees), *columns_of(each, width))
 
 
+def boosted(model: object) -> Iterator[Any]:
+    """The boosted models that a model holds, wherever they are."""
+    return (each for each, _ in _holders(model) if type(each) in BOOSTED)
+
+
 def check_boosted(trees: Boosted, width: int, categories: npt.NDArray[np.intp] | None) -> None:
     """Look at boosted trees, all at once.
 
@@ -102,8 +107,8 @@ def columns_of(model: Any, width: int = ENDLESS) -> tuple[int, npt.NDArray[np.in
     Raises:
         ValueError: The model's bins are for other features.
     """
-    categorical = np.asarray(vars(model)["_bin_mapper"].is_categorical_)
-    if categorical.shape != (model.n_features_in_,):
+    categorical = vars(model)["_bin_mapper"].is_categorical_
+    if type(categorical) is not np.ndarray or categorical.shape != (model.n_features_in_,):
         raise ValueError("the bins of a boosted model are for other features than its rows have")
     return min(width, len(categorical)), np.flatnonzero(categorical)
 
@@ -120,7 +125,8 @@ def _check_arrays(trees: Boosted) -> None:
 
 
 def _check_begins(begins: Indices, stop: int, least: int) -> None:
-    if not len(begins) or begins[0] != 0 or begins[-1] != stop or np.any(np.diff(begins) < least):
+    inside = len(begins) and begins[0] == 0 and begins[-1] == stop and not np.any((begins < 0) | (begins > stop))
+    if not inside or np.any(np.diff(begins) < least):  # differences of numbers from anywhere could overflow
         raise ValueError("boosted trees do not begin where another one ends")
 
 

@@ -53,7 +53,7 @@ def _number(value: float) -> str:
     """The shortest digits that read back as the number, placed as ECMAScript places them."""
     if value == 0:
         return "0"
-    shortest = repr(value)
+    shortest = float.__repr__(value)
     if "e" not in shortest and isfinite(value):  # placed alike
         return shortest.removesuffix(".0")
     sign, digits, exponent = Decimal(shortest).normalize().as_tuple()

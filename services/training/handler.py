@@ -20,6 +20,7 @@ from schemas.pipeline import Pipeline
 from services.training import quarantining
 from services.training.carrying import Carrying
 from services.training.datasets import MEMORY
+from services.training.domain.pool import doubt
 from services.training.domain.triggers import State
 from services.training.domain.turns import wished
 from services.training.due import Due, budget_of
@@ -31,7 +32,7 @@ from services.training.saying import Saying
 from services.training.segments import Segments
 from services.training.wishing import Wishing
 
-log = logging.getLogger("headrace.training")
+logger = logging.getLogger("headrace.training")
 
 SEAT, EXAMPLES = Place("operator", 0), "examples"
 
@@ -82,7 +83,10 @@ class Training:
         if place != SEAT:
             return []
         self._known = self._nothing(state := checkpoint(log))
-        state.epoch = max(state.epoch, announced(log, self._store.keys).epoch) + 1
+        said = announced(log, self._store.keys)
+        state.epoch = max(state.epoch, said.epoch) + 1
+        if doubt(state, said.pool, said.members):
+            logger.warning("pool_not_believed", extra={"pool": state.lost})
         return [self._saying.checkpoint(state)]
 
     def follow(self, log: LogReader) -> Mapping[Place, int]:
@@ -146,7 +150,7 @@ class Training:
         try:
             yield from self._decisions((), set(self._known.state.wishes))
         except Transient as error:
-            log.warning("fit_waits", extra={"error": str(error)})
+            logger.warning("fit_waits", extra={"error": str(error)})
 
     def _fold(self, polled: Sequence[Polled]) -> list[Wish]:
         """Take what came; the wishes in it. The same messages twice change nothing: a transient error repeats them."""

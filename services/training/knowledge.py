@@ -96,7 +96,7 @@ class Knowledge:
             for message in log.read(place, log.begin(place), positions[place]):
                 fold(message)
         self.hear_judge()
-        self._doubt()
+        self._forgo()
         if self.state.log != self.archive.segments.log:
             self.state.log, self.state.archived = self.archive.segments.log, {}
         given, kind = newest(log, self._keys, self._metrics), self._spec.model.online
@@ -110,15 +110,12 @@ class Knowledge:
             positions[place] = self._begin(log, place)
         return positions
 
-    def _doubt(self) -> None:
-        """Where the pool is not believed any more, for a key was removed, a first fit is due again, at once."""
-        pool, members, state = self.announced.pool, self.announced.members, self.state
-        if state.pool and (pool is None or not members.keys() >= set(pool.members)):
-            logger.warning("pool_not_believed", extra={"pool": state.pool})
-            self.announced.pool, state.lost, state.fits = None, state.pool, []
+    def _forgo(self) -> None:
+        """Leave a lost pool alone, and older ones; the first fit in its place takes what is known by now."""
+        pool, state = self.announced.pool, self.state
+        if state.lost and (pool is None or pool.version <= state.lost):
+            self.announced.pool = None
             state.lost_at = BEGINNING if self.window.judged is None else self.window.judged - 1
-        elif pool is not None:  # history gives one, too
-            state.member, state.pool = max(state.member, *members), max(state.pool, pool.version)
 
     @property
     def next_version(self) -> int:

@@ -6,16 +6,20 @@
 | nobody may leave | it waits: announced, but without a seat |
 | there is one seat alone | the fit takes it |
 | a fit lies behind the newest episode's start | it becomes the anchor: it knows the new world, and nothing of the old |
+| who signed the pool is trusted no more | it is lost: a first fit is due again, at once |
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from schemas.messages import Cause, DriftEpisode, Pool
+from msgspec.structs import replace
+
+from schemas.messages import Cause, DriftEpisode, Member, Pool
 from services.training.domain.blend import Blend
 from services.training.domain.quarantine import epoch_ms
+from services.training.domain.triggers import State
 
 BAD_DATA = "bad_data"
 
@@ -94,3 +98,24 @@ def composed(before: Pool, blend: Blend, epoch: int, cause: Cause, **changed: ob
         "cause": cause,
     }
     return Pool.model_validate({**dict(before), **fields, **changed})
+
+
+def doubt(state: State, pool: Pool | None, members: Mapping[int, Member]) -> bool:
+    """Note at the begin of a term which pool there is; whether the newest one was lost since the term before.
+
+    A pool is lost where it, or one of its members, is not believed any more. What was before it is over as well: a
+    freeze, the fits of the budget, the rows from which growth is counted.
+
+    Args:
+        state: The checkpoint; is changed.
+        pool: The newest pool that is believed, which may be older than the newest.
+        members: All members that are believed.
+    """
+    newest = max(state.pool, 0 if pool is None else pool.version)
+    state.pool, state.member = newest, max([state.member, *members])
+    believed = pool is not None and pool.version == newest and members.keys() >= set(pool.members)
+    if believed or newest <= state.lost:
+        return False
+    state.lost, state.fits, state.frozen = newest, [], ""
+    state.growth = replace(state.growth, base=0, ready=None, newest=None)
+    return True

@@ -77,7 +77,7 @@ class State(msgspec.Struct):
         member: Version of the newest member, 0 before the first.
         pool: Version of the newest pool, likewise.
         lost: Version of the newest pool that nobody believes any more, 0 for none.
-        lost_at: Event time that the judge had passed then.
+        lost_at: Event time that the judge had passed when the term began.
     """
 
     epoch: int = 0

@@ -14,6 +14,7 @@ import skops.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -164,6 +165,15 @@ def none_at_all(arrays: dict[str, Any]) -> None:
         arrays[name] = arrays[name][: 1 if name in {"begins", "sets"} else 0]
 
 
+def around(name: str) -> Forgery:
+    """Differences of such neighbours are too large for a number, and come out as small ones."""
+
+    def change(arrays: dict[str, Any]) -> None:
+        arrays[name][1:3] = np.iinfo(np.int64).max, -2
+
+    return change
+
+
 FORGERIES: dict[str, Forgery] = {
     "a child behind its tree": node("left", 10_000),
     "a child in the next tree": into_the_next,
@@ -174,6 +184,8 @@ FORGERIES: dict[str, Forgery] = {
     "a set of the next tree": node("bitset_idx", 60, of="categorical"),
     "a tree that begins behind the end": at("begins", 1, 1 << 40),
     "a tree that begins before the first": at("begins", 1, -5),
+    "a tree that begins beyond all numbers": around("begins"),
+    "sets that begin beyond all numbers": around("sets"),
     "a first tree that begins later": at("begins", 0, 1),
     "a last tree that ends later": at("begins", -1, 1 << 20),
     "a tree without a node": lambda arrays: at("begins", 1, arrays["begins"][2])(arrays),
@@ -217,6 +229,31 @@ def test_forgeries_are_what_is_wrong_with_them() -> None:
 def test_what_stands_for_trees_and_is_something_else_is_refused(trees: object) -> None:
     model = copy(boosted())
     model._predictors = trees
+    _, _, manifest, files = stored("hist_gradient_boosting")
+    with pytest.raises(ModelRefused):
+        load({MODEL: skops.io.dumps(model), WARMUP: files[WARMUP]}, manifest)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_other_transformers_before_the_trees_than_those_of_categories_are_refused(nested: bool) -> None:
+    """They could give fewer columns than the trees ask for."""
+    model = copy(boosted())
+    model._preprocessor = VarianceThreshold().fit(np.eye(2))
+    with pytest.raises(ValueError, match="before the trees"):
+        loads(skops.io.dumps(make_pipeline(model) if nested else packed(model)))
+
+
+def test_categories_in_a_mask_are_refused() -> None:
+    model = boosted()
+    there = model._bin_mapper.is_categorical_
+    model._bin_mapper.is_categorical_ = np.ma.MaskedArray(there, mask=np.ones_like(there))
+    with pytest.raises(ValueError, match="bins"):
+        loads(skops.io.dumps(packed(model)))
+
+
+def test_numbers_that_are_none_make_a_file_unloadable_like_everything_else() -> None:
+    model = packed(boosted())
+    model.n_trees_per_iteration_ = float("inf")
     _, _, manifest, files = stored("hist_gradient_boosting")
     with pytest.raises(ModelRefused):
         load({MODEL: skops.io.dumps(model), WARMUP: files[WARMUP]}, manifest)

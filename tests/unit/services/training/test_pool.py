@@ -154,23 +154,100 @@ def test_where_the_key_of_the_pool_is_trusted_no_more_a_first_model_is_made_anew
     assert checkpoints(loop)[-1].members == (2,)
 
 
-def test_a_pool_of_which_one_member_is_trusted_no_more_is_made_anew_too(tmp_path: Path) -> None:
-    stolen, other = keys(), keys()
-    both = Keys.of([*stolen.trusted.values(), *other.trusted.values()], other.private)
-    loop = Loop(spec(fits="100 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+def trusting(signer: Keys, *others: Keys) -> Keys:
+    return Keys.of([key for each in (signer, *others) for key in each.trusted.values()], signer.private)
+
+
+def by_two_keys(loop: Loop, first: Keys, second: Keys, folder: Path) -> None:
+    """Pool 1 is signed by the first, pool 2 by the second."""
+    loop.store = Store(folder.as_uri(), first)
     loop.start()
     first_fit(loop)
-    loop.store = Store(tmp_path.as_uri(), both)
+    loop.store = Store(folder.as_uri(), trusting(second, first))
     loop.start()
     loop.wish("w1")
     loop.passes(FAR)
     loop.run()
     assert loop.pools()[-1].members == (1, 2)
+
+
+def test_a_pool_of_which_one_member_is_trusted_no_more_is_made_anew_too(tmp_path: Path) -> None:
+    stolen, other = keys(), keys()
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    by_two_keys(loop, stolen, other, tmp_path)
     loop.store = Store(tmp_path.as_uri(), other)
     loop.start()
     loop.run()
     assert [each.version for each in loop.members()] == [1, 2, 3]
     assert (loop.pools()[-1].version, loop.pools()[-1].members) == (3, (3,))
+
+
+def test_where_the_newest_pool_is_lost_an_older_one_that_is_trusted_does_not_come_back(tmp_path: Path) -> None:
+    first, stolen, third = keys(), keys(), keys()
+    loop = Loop(spec(fits="100 per 1d", seats=3))
+    by_two_keys(loop, first, stolen, tmp_path)
+    loop.store = Store(tmp_path.as_uri(), trusting(third, first))
+    for _ in range(2):
+        loop.start()
+        loop.run()
+    assert [(each.version, each.members) for each in loop.pools()][-1] == (3, (3,))
+    assert len({each.version for each in loop.pools()}) == len(loop.pools()), "no version twice"
+
+
+def test_a_freeze_ends_with_the_pool_that_was_frozen(tmp_path: Path) -> None:
+    stolen, other = keys(), keys()
+    loop = Loop(spec(fits="100 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+    loop.start()
+    first_fit(loop)
+    loop.wish("w1", "freeze")
+    loop.run()
+    loop.store = Store(tmp_path.as_uri(), other)
+    loop.start()
+    loop.run()
+    assert [each.members for each in loop.pools()] == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("death", range(8))
+def test_a_pool_is_made_anew_once_wherever_training_dies_meanwhile(tmp_path: Path, death: int) -> None:
+    stolen, other = keys(), keys()
+    loop = Loop(spec(fits="100 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+    loop.start()
+    first_fit(loop)
+    loop.store = Store(tmp_path.as_uri(), other)
+    try:
+        loop.start(crash_at(death))
+        loop.run()
+    except Crash:
+        loop.start()
+        loop.run()
+    assert [(each.version, each.cause.id) for each in loop.members()] == [(1, "shop/first"), (2, "shop/first/1")]
+    assert [each.members for each in loop.pools()] == [(1,), (2,)]
+    told = {each.id for each in loop.decisions() if (each.subject, each.step) == ("shop/first/1", "announced")}
+    assert len(told) == 1
+
+
+def test_a_lost_pool_is_made_anew_before_the_rows_that_grew_are_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "FACTOR", 1.3)
+    stolen, other = keys(), keys()
+    loop = Loop(spec(fits="100 per 1d", seats=3), store=Store(tmp_path.as_uri(), stolen))
+    loop.start()
+    first_fit(loop)
+    lost = loop.pools()[-1].version
+    loop.store = Store(tmp_path.as_uri(), other)
+    loop.examples(labelled(300, 500))
+    loop.passes(806 * STEP)
+    loop.judged(800)
+    loop.start()
+    loop.run()
+    loop.examples(labelled(800, 500))
+    loop.passes(1306 * STEP)
+    loop.judged(1300)
+    loop.run()
+    signed = [each.cause.id for each in loop.members() if each.signed_by in other.trusted]
+    assert signed[0] == f"shop/first/{lost}"
+    assert len(signed) > 1, "and grows from there"
 
 
 # --- weights ----------------------------------------------------------------------------------
