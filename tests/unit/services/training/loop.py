@@ -135,6 +135,15 @@ class Loop:
         while self.workers[0].step():
             self.clock.advance(1)
 
+    def run_killed_before(self, count: int) -> None:
+        """Work; the process is killed before the message with this number, and another one goes on."""
+        try:
+            self.start(crash_at(count))
+            self.run()
+        except Crash:
+            self.start()
+            self.run()
+
     def examples(self, rows: pa.RecordBatch, *, chunk: int = 20, watermark: int | None = None) -> None:
         """Write rows, chunk by chunk over the partitions; each message passes the time of its newest row."""
         for start in range(0, rows.num_rows, chunk):

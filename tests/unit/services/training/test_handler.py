@@ -16,7 +16,7 @@ from schemas.artefact import MANIFEST, Dataset, Manifest
 from services.training.domain.rows import content_digest, remembered
 from services.training.domain.taking import remake
 from services.training.handler import Training
-from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
+from tests.unit.services.training.loop import FAR, STEP, Loop, labelled, spec
 
 FIRST = "shop/first"
 
@@ -182,12 +182,7 @@ def test_a_kill_at_any_point_leads_to_the_same_models() -> None:
         loop.episode("d1", start=300, detected=340)
         loop.examples(labelled(300, 150, turned=True))
         loop.passes(FAR)
-        try:
-            loop.start(crash_at(count))
-            loop.run()
-        except Crash:
-            loop.start()
-            loop.run()
+        loop.run_killed_before(count)
         found = [(each.version, each.digest, each.sha256, each.cause.id) for each in loop.members()]
         unique = sorted(set(found))
         if count == -1:

@@ -214,12 +214,7 @@ def test_a_pool_is_made_anew_once_wherever_training_dies_meanwhile(tmp_path: Pat
     loop.start()
     first_fit(loop)
     loop.store = Store(tmp_path.as_uri(), other)
-    try:
-        loop.start(crash_at(death))
-        loop.run()
-    except Crash:
-        loop.start()
-        loop.run()
+    loop.run_killed_before(death)
     assert [(each.version, each.cause.id) for each in loop.members()] == [(1, "shop/first"), (2, "shop/first/1")]
     assert [each.members for each in loop.pools()] == [(1,), (2,)]
     told = {each.id for each in loop.decisions() if (each.subject, each.step) == ("shop/first/1", "announced")}

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.messages import Decision
 from services.training.domain.blend import ENTRY
-from tests.unit.services.training.loop import FAR, STEP, Crash, Loop, crash_at, labelled, spec
+from tests.unit.services.training.loop import FAR, STEP, Loop, labelled, spec
 from tests.unit.services.training.test_handler import first_fit
 from tests.unit.services.training.test_pool import answered, no_growth, told
 
@@ -128,11 +128,6 @@ def test_a_wish_is_carried_out_once_wherever_the_process_is_killed(kind: str, su
     for count in range(5):
         loop = three()
         loop.wish("it", kind, subject)
-        try:
-            loop.start(crash_at(count))
-            loop.run()
-        except Crash:
-            loop.start()
-            loop.run()
+        loop.run_killed_before(count)
         assert {each.version for each in loop.pools()} == {1, 2, 3, 4}
         assert {each.step for each in told(loop, "it")} <= {"pinned", "evicted", "rolled_back"}
