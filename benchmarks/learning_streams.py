@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.baselines.learners import Rows
+from benchmarks.baselines.learners import PARAMS, Rows
 from headrace.rows import Options
 from schemas.pipeline import Pipeline, parse
 
@@ -23,7 +23,7 @@ FIRST = 0.7
 
 PANE = 25
 """Rows of a pane, as the documentation of drift asks for."""
-MODEL = {"estimator": "hist_gradient_boosting", "params": {"max_iter": 100, "early_stopping": False}}
+MODEL = {"estimator": "hist_gradient_boosting", "params": PARAMS}
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

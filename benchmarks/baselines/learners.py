@@ -20,6 +20,8 @@ from threadpoolctl import threadpool_limits
 
 Floats = npt.NDArray[np.float64]
 
+PARAMS = {"max_iter": 40, "max_leaf_nodes": 15, "learning_rate": 0.2, "early_stopping": False}
+"""Of every gradient boosting, the product's as well."""
 WINDOW, EVERY, REST = 5_000, 500, 500
 """Rows of a periodic fit, rows between two, and the least between two alarms that count."""
 SHORT = 1_000
@@ -74,7 +76,7 @@ class _Fits:
 
     def fit(self, start: int, stop: int) -> Any:
         made = HistGradientBoostingClassifier if self._rows.classes else HistGradientBoostingRegressor
-        model = made(max_iter=100, early_stopping=False, random_state=0, categorical_features=self._rows.categories)
+        model = made(**PARAMS, random_state=0, categorical_features=self._rows.categories)
         begun, span = time.process_time(), slice(max(0, start), stop)
         model.fit(self._rows.features[span], self._rows.labels[span])
         self.count, self.seconds = self.count + 1, self.seconds + time.process_time() - begun

@@ -59,7 +59,8 @@ def watched(pool: Pool, start: int, episodes: Iterable[DriftEpisode], pane: int)
     """Whether a fit becomes the anchor.
 
     Only if the world changed since the anchor's fit, and the new fit saw nothing of before: else its reference would
-    mix two worlds, and hide the change from drift.
+    mix the anchor's world with the new one, and hide the change from drift. Where it changed several times, a fit behind
+    the first of them will do: rows behind the newest alone may never be enough for one.
 
     Args:
         pool: The pool so far.
@@ -68,9 +69,8 @@ def watched(pool: Pool, start: int, episodes: Iterable[DriftEpisode], pane: int)
         pane: Length of a pane in milliseconds.
     """
     since = pool.reference_pane - pane
-    opened = [each for each in episodes if each.kind != BAD_DATA and epoch_ms(each.detected_at) > since]
-    newest = max(opened, key=lambda each: each.detected_at, default=None)
-    return newest is not None and start >= epoch_ms(newest.estimated_start)
+    opened = (each for each in episodes if each.kind != BAD_DATA and epoch_ms(each.detected_at) > since)
+    return any(start >= epoch_ms(each.estimated_start) for each in opened)
 
 
 def pane_behind(time: int, pane: int) -> int:

@@ -68,7 +68,7 @@ def told(loop: Loop, subject: str) -> list[Decision]:
 # --- seats ------------------------------------------------------------------------------------
 
 
-def test_a_newcomer_enters_with_five_percent_and_the_first_stays_anchor() -> None:
+def test_a_newcomer_enters_with_a_part_of_the_weight_and_the_first_stays_anchor() -> None:
     loop = Loop(spec(fits="100 per 1d", seats=3))
     two(loop)
     pool = loop.pools()[-1]
@@ -107,7 +107,8 @@ def test_where_nobody_may_leave_yet_the_newcomer_waits_and_takes_a_seat_later() 
     assert loop.pools()[-1].members == (1, 3)
 
 
-def test_a_fit_behind_the_newest_change_becomes_the_anchor_and_no_other_does() -> None:
+@pytest.mark.parametrize("meanwhile", [None, 700], ids=["one change", "another one meanwhile"])
+def test_a_fit_behind_a_change_becomes_the_anchor_and_no_other_does(meanwhile: int | None) -> None:
     loop = Loop(spec(fits="100 per 1d", seats=4))
     loop.start()
     first_fit(loop)
@@ -117,13 +118,15 @@ def test_a_fit_behind_the_newest_change_becomes_the_anchor_and_no_other_does() -
     loop.run()
     assert [(each.members, each.anchor) for each in loop.pools()] == [((1,), 1), ((1, 2), 1)]
     pane = loop.pools()[-1].reference_pane
+    if meanwhile is not None:
+        loop.episode("e2", start=meanwhile, detected=meanwhile + 30, kind="covariate")
     loop.examples(labelled(500, 300))
     loop.passes(806 * STEP)
     loop.run()
     follow_up = next(each for each in loop.members() if each.cause.id == "e1/follow-up")
-    anchors = {each.version: each.anchor for each in loop.pools()}
-    assert anchors[max(anchors)] == follow_up.version
-    assert loop.pools()[-1].reference_pane > pane
+    named = {each.anchor: each.reference_pane for each in loop.pools()}
+    assert list(named) == [1, follow_up.version]
+    assert named[follow_up.version] > pane
 
 
 def keys() -> Keys:
