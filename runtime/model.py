@@ -5,10 +5,8 @@ Files are skops with a constant list of types: nothing outside of it is ever con
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +15,6 @@ import pyarrow as pa
 import sklearn
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
-from threadpoolctl import ThreadpoolController
 
 from runtime.artefact import MANIFEST_BYTES, ModelRefused, fetch_file, fetch_manifest, signed_manifest
 from runtime.bundle import SIGNATURE, sign_files
@@ -28,7 +25,7 @@ from runtime.signing import Untrusted
 from runtime.store import NotStored, Store
 from runtime.trees import BOOSTED
 from schemas import batch as b
-from schemas.answers import Estimator, answer
+from schemas.answers import Estimator, answer, one_thread
 from schemas.artefact import MANIFEST, MODEL, WARMUP, File, Manifest, model_digest, sha256
 from schemas.encoding import Encoding
 from schemas.messages import Member
@@ -61,17 +58,6 @@ class Model:
     def score(self, batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
         """The output for each row, shape (rows,) for one number per row, else (rows, K)."""
         return answer(self.estimator, self.encoding.matrix(batch), self.target)
-
-
-def one_thread() -> None:
-    """Let numerics of the calling thread use one core: others have partitions of their own, and sums keep an order."""
-    _libraries(len(sys.modules)).limit(limits=1)
-
-
-@lru_cache(1)
-def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - another one is loaded by an import at most
-    """The numerical libraries of this process: to look for them takes as long as to load a model."""
-    return ThreadpoolController()
 
 
 # --- storing ----------------------------------------------------------------------------------

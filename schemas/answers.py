@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from schemas.encoding import Matrix
 from schemas.task import Floats, Target
@@ -38,3 +41,14 @@ def _of_all_classes(given: Floats, learnt: Any, width: int) -> Floats:
     found = np.full((len(given), width), UNLEARNT)
     found[:, np.asarray(learnt, np.intp)] = given * (1.0 - UNLEARNT * (width - len(learnt)))
     return found
+
+
+def one_thread() -> None:
+    """Let numerics of the calling thread use one core: others have partitions of their own, and sums keep an order."""
+    _libraries(len(sys.modules)).limit(limits=1)
+
+
+@lru_cache(1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - another one is loaded by an import at most
+    """The numerical libraries of this process: to look for them takes as long as to load a model."""
+    return ThreadpoolController()

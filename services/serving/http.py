@@ -13,7 +13,7 @@ from aiohttp import web
 
 from runtime.errors import WrongSetup
 from runtime.metrics import Metrics
-from runtime.model import one_thread
+from schemas.answers import one_thread
 from schemas.pipeline import Pipeline
 from services.serving.domain.pool import ServedPool
 from services.serving.domain.requests import Problem, Reader, Wrong, answers, told_by

@@ -22,9 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from sklearn.pipeline import Pipeline as Chain
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from threadpoolctl import threadpool_limits
 
-from schemas.answers import Estimator, answer
+from schemas.answers import Estimator, answer, one_thread
 from schemas.task import BINARY, Target
 
 Matrix = npt.NDArray[np.float64]
@@ -111,9 +110,10 @@ class Recipe:
             Refused: The estimator says why, or its answers are no numbers.
         """
         shape, make = Shape(len(matrix), matrix.shape[1], categories, self.target, seed), self._maker()
+        one_thread()
         try:
             estimator = make(self.params, shape)
-            with threadpool_limits(1), warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
                 estimator.fit(matrix, labels)
                 answers = self._answers(estimator, matrix[:PROBE_ROWS])

@@ -59,8 +59,8 @@ def watched(pool: Pool, start: int, episodes: Iterable[DriftEpisode], pane: int)
     """Whether a fit becomes the anchor.
 
     Only if the world changed since the anchor's fit, and the new fit saw nothing of before: else its reference would
-    mix the anchor's world with the new one, and hide the change from drift. Where it changed several times, a fit behind
-    the first of them will do: rows behind the newest alone may never be enough for one.
+    mix the anchor's world with the new one, and hide the change from drift. Where it changed several times, a fit
+    behind the first of them will do: rows behind the newest alone may never be enough for one.
 
     Args:
         pool: The pool so far.

@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from runtime.codes import Codes, coded
 from runtime.estimators import dumps, loads
-from runtime.model import fetch, load, one_thread
+from runtime.model import fetch, load
+from schemas.answers import one_thread
 from tests.unit.runtime.test_model import stored
 from tests.unit.services.serving.loop import spec
 

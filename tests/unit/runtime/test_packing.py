@@ -21,8 +21,9 @@ from sklearn.preprocessing import StandardScaler
 
 from runtime.artefact import ModelRefused
 from runtime.estimators import TRUSTED, dumps, loads
-from runtime.model import load, one_thread
+from runtime.model import load
 from runtime.packing import packed, unpacked
+from schemas.answers import one_thread
 from schemas.artefact import MODEL, WARMUP
 from tests.unit.runtime.test_model import stored
 
