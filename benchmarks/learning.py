@@ -11,8 +11,8 @@ from the same rows. Ours answers 200 rows with what it knew before them, the oth
 is compared is the newest 90 % of the rows, each predicted once before its label: accuracy in percent, or root mean
 squared error.
 
-Keys: <stream>_<metric>_<policy>, fits_<stream>_<policy>, fit_seconds_…, rows_per_s_… (of CPU time), and
-labels_per_core_second, what the fold of the weights takes by itself.
+Keys: <stream>_<metric>_<policy>, fits_<stream>_<policy>, fit_seconds_…, rows_per_s_… (of CPU time, the quicker of two
+runs), and labels_per_core_second, what the fold of the weights takes by itself.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 FOLDED, BATCH, SEATS = 50_000, 500, StrategySpec().members
 """Labels of the fold by itself, of a message, and members of a pool that is full."""
+
+RUNS = 2
+"""Of each policy, all with the same answers; the quicker one counts, since a machine's other work only adds."""
 
 ONLINE = {"model": {"online": "logistic_regression"}}
 OURS: dict[str, dict[str, Any]] = {
@@ -83,12 +86,21 @@ def measure(stream: Stream, folder: Path, wanted: list[str] | None, say: Callabl
     frame = stream.read(folder)
     result: Result = {}
     for name in wanted or [*OURS, *learners.POLICIES]:
-        if name in OURS and stream.takes(OURS[name]):
-            result |= _told(stream, name, frame, ours(stream, frame, OURS[name]))
-        elif name in learners.POLICIES:
-            result |= _told(stream, name, frame, learners.POLICIES[name](stream.rows(frame)))
-        say(f"{stream.name} {name}: {result.get(f'{stream.name}_{stream.metric}_{name}')}")
+        if name in OURS and not stream.takes(OURS[name]):
+            continue
+        result |= _told(stream, name, frame, min((_run(stream, name, frame) for _ in range(RUNS)), key=_seconds))
+        say(f"{stream.name} {name}: {result[f'{stream.name}_{stream.metric}_{name}']}")
     return result
+
+
+def _run(stream: Stream, policy: str, frame: pl.DataFrame) -> learners.Outcome:
+    if policy in OURS:
+        return ours(stream, frame, OURS[policy])
+    return learners.POLICIES[policy](stream.rows(frame))
+
+
+def _seconds(outcome: learners.Outcome) -> float:
+    return outcome.seconds
 
 
 def _told(stream: Stream, policy: str, frame: pl.DataFrame, outcome: learners.Outcome) -> Result:
