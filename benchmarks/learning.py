@@ -88,7 +88,8 @@ def measure(stream: Stream, folder: Path, wanted: list[str] | None, say: Callabl
     for name in wanted or [*OURS, *learners.POLICIES]:
         if name in OURS and not stream.takes(OURS[name]):
             continue
-        result |= _told(stream, name, frame, min((_run(stream, name, frame) for _ in range(RUNS)), key=_seconds))
+        runs = [_run(stream, name, frame) for _ in range(RUNS)]
+        result |= _told(stream, name, frame, min(runs, key=lambda each: each.seconds))
         say(f"{stream.name} {name}: {result[f'{stream.name}_{stream.metric}_{name}']}")
     return result
 
@@ -97,10 +98,6 @@ def _run(stream: Stream, policy: str, frame: pl.DataFrame) -> learners.Outcome:
     if policy in OURS:
         return ours(stream, frame, OURS[policy])
     return learners.POLICIES[policy](stream.rows(frame))
-
-
-def _seconds(outcome: learners.Outcome) -> float:
-    return outcome.seconds
 
 
 def _told(stream: Stream, policy: str, frame: pl.DataFrame, outcome: learners.Outcome) -> Result:
