@@ -123,10 +123,12 @@ def ours(stream: Stream, frame: pl.DataFrame, policy: Mapping[str, Any]) -> lear
     spec = stream.pipeline(frame, **policy)
     inputs = list(messages(frame, spec, stream.options()))
     loop = assemble(spec, Store("memory://"), partitions=1)
+    gc.collect()
     gc.freeze()  # the stream that waits is not the loop's: its garbage collector need not look through it
     begun = time.process_time()
     run(loop, spec, inputs)
     seconds = time.process_time() - begun
+    gc.unfreeze()
     told = examples(loop.log).filter(pl.col("_prediction").is_not_null())
     rows = told[b.EVENT_ID].str.strip_prefix("row-").cast(pl.Int64).to_numpy()
     predictions = np.full(frame.height, np.nan)
